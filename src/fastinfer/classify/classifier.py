@@ -1,0 +1,303 @@
+"""The object users hold: a loaded model that classifies images."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from types import TracebackType
+from typing import Literal
+
+from fastinfer.classify.labels import LabelSet, check_labels
+from fastinfer.classify.results import Classification, Timings
+from fastinfer.classify.stream import Job, check_errors, run, run_async
+from fastinfer.engines.base import ClassifyEngine, Scores, Task
+from fastinfer.engines.scoring import normalise
+from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
+from fastinfer.images import ImageSource, describe_source, load_image, to_rgb_array
+from fastinfer.preset_library import Preset
+from fastinfer.provenance import Provenance
+
+__all__ = ["Classifier"]
+
+#: Label sets whose tries are kept; changing between them costs nothing.
+_KEPT_TASKS = 32
+
+
+class Classifier:
+    """A loaded vision-language model. Get one from :func:`fastinfer.classifier`.
+
+    Every method may be called from any thread; images that arrive together are computed together. A context manager;
+    :meth:`close` gives the memory back.
+    """
+
+    def __init__(
+        self,
+        engine: ClassifyEngine,
+        *,
+        preset: Preset,
+        provenance: Provenance,
+        prompt: str,
+        open_prompt: str,
+        max_label_tokens: int,
+        max_pixels: int,
+        batch_images: int,
+        decode_workers: int,
+        labels: LabelSet | None,
+    ) -> None:
+        self._engine = engine
+        self._preset = preset
+        self._provenance = provenance
+        self._prompt, self._open_prompt = prompt, open_prompt
+        self._max_label_tokens, self._max_pixels = max_label_tokens, max_pixels
+        # Enough images in flight to fill the batch that runs and the next one, while others are being decoded.
+        self._ahead = 2 * batch_images + 2 * decode_workers
+        self._pool = ThreadPoolExecutor(decode_workers, thread_name_prefix="fastinfer-decode")
+        self._lock = threading.Lock()
+        self._tasks: OrderedDict[LabelSet | None, Task] = OrderedDict()
+        self._closed = False
+        try:
+            self._task(labels)
+        except FastInferError:
+            self.close()
+            raise
+        self._labels = labels
+
+    @property
+    def preset(self) -> Preset:
+        """The preset, with the changes that were asked for."""
+        return self._preset
+
+    @property
+    def provenance(self) -> Provenance:
+        """What runs: engine, model, device, and every difference from the preset."""
+        return self._provenance
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The labels to choose from, or None where the model names what it sees. Assign to change them."""
+        return None if self._labels is None else self._labels.names
+
+    @labels.setter
+    def labels(self, labels: Iterable[str] | None) -> None:
+        checked = None if labels is None else check_labels(labels)
+        self._task(checked)
+        self._labels = checked
+
+    def classify(
+        self, image: ImageSource, *, labels: Iterable[str] | None = None, timeout: float | None = None
+    ) -> Classification:
+        """Classify one image.
+
+        Args:
+            image: a path, a data: URL, bytes of an image file, a PIL image, or a numpy array (H, W, 3) uint8 (also
+                (H, W) and (H, W, 4)).
+            labels: labels for this image alone; None takes those of the classifier.
+            timeout: seconds to wait; None waits as long as it takes.
+
+        Raises:
+            ImageDecodeError: the image cannot be read.
+            LabelError: the labels cannot be scored.
+            PromptTooLongError: prompt and image do not fit the context.
+            RequestTimeoutError: no answer within ``timeout``.
+            EngineDeadError: the classifier is closed or its engine has died.
+        """
+        job = self._job(labels)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        scores, decode_ms = job.start(image)
+        try:
+            answer = scores.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except (FutureTimeoutError, KeyboardInterrupt) as error:
+            scores.cancel()
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise _too_late(image, timeout) from error
+        return job.finish(image, answer, decode_ms)
+
+    async def aclassify(
+        self, image: ImageSource, *, labels: Iterable[str] | None = None, timeout: float | None = None
+    ) -> Classification:
+        """:meth:`classify` for asyncio; cancelling the task takes the image out of the queue."""
+        job = self._job(labels)
+        try:
+            async with _within(timeout):
+                scores, decode_ms = await asyncio.wrap_future(self._pool.submit(job.start, image))
+                answer = await asyncio.wrap_future(scores)
+        except asyncio.TimeoutError as error:
+            raise _too_late(image, timeout) from error
+        return job.finish(image, answer, decode_ms)
+
+    def classify_many(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        labels: Iterable[str] | None = None,
+        errors: Literal["raise", "return"] = "raise",
+        progress: bool = False,
+    ) -> Iterator[Classification]:
+        """Classify a stream of images, lazily and in order.
+
+        Images are taken from ``images`` only as fast as results are consumed, a few batches ahead, so a generator of
+        millions runs in the memory of a few dozen. Each result equals that of :meth:`classify`.
+
+        Args:
+            images: any iterable of what :meth:`classify` takes.
+            labels: as for :meth:`classify`.
+            errors: ``"raise"`` ends at the first image that fails; ``"return"`` yields a result whose ``error`` is
+                set and goes on. An error that ``images`` itself raises comes after the results of what it gave before.
+            progress: show a progress bar.
+
+        Raises:
+            ValueError: ``errors`` is neither of the two.
+            FastInferError: as :meth:`classify`, at the position of the image.
+        """
+        check_errors(errors)
+        return run(images, self._job(labels), self._pool, ahead=self._ahead, errors=errors, progress=progress)
+
+    def aclassify_many(
+        self,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        *,
+        labels: Iterable[str] | None = None,
+        errors: Literal["raise", "return"] = "raise",
+        progress: bool = False,
+    ) -> AsyncIterator[Classification]:
+        """:meth:`classify_many` for asyncio; ``images`` may also be an async iterable."""
+        check_errors(errors)
+        return run_async(images, self._job(labels), self._pool, ahead=self._ahead, errors=errors, progress=progress)
+
+    def close(self) -> None:
+        """Give the memory back. What waits fails with EngineDeadError. Idempotent."""
+        self._closed = True
+        self._engine.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        labels = "open set" if self._labels is None else f"{len(self._labels.names)} labels"
+        state = "closed" if self._closed else self._provenance.device
+        return f"<Classifier {self._provenance.preset!r}: {self._provenance.model}, {labels}, {state}>"
+
+    def _job(self, labels: Iterable[str] | None) -> Job:
+        if self._closed:
+            raise EngineDeadError("The classifier is closed.", hint="Create a new one with fastinfer.classifier().")
+        chosen = self._labels if labels is None else check_labels(labels)
+        return _ClassifyJob(self, chosen, self._task(chosen))
+
+    def _task(self, labels: LabelSet | None) -> Task:
+        """The task for a label set; equal label sets share one, so that their images share batches."""
+        with self._lock:
+            task = self._tasks.get(labels)
+            if task is None:
+                task = self._tasks[labels] = self._build_task(labels)
+                if len(self._tasks) > _KEPT_TASKS:
+                    self._tasks.popitem(last=False)
+            else:
+                self._tasks.move_to_end(labels)
+            return task
+
+    def _build_task(self, labels: LabelSet | None) -> Task:
+        if labels is None:
+            return Task(self._open_prompt, None, self._max_label_tokens)
+        prompt = self._prompt.replace("{labels}", ", ".join(labels.texts))
+        trie = labels.build_trie(lambda text: self._engine.tokenize_label(text, prompt))
+        return Task(prompt, trie, self._max_label_tokens)
+
+    def _start(self, image: ImageSource, task: Task) -> tuple[Future[Scores], float]:
+        begun = time.perf_counter()
+        picture = load_image(image, max_pixels=self._max_pixels, size=self._engine.description.image_size)
+        pixels = to_rgb_array(picture)
+        return self._engine.submit(pixels, task), (time.perf_counter() - begun) * 1e3
+
+    def _finish(
+        self, image: ImageSource, scores: Scores, decode_ms: float, labels: LabelSet | None
+    ) -> Classification:
+        if scores.labels is not None and labels is not None:
+            shares, mass = normalise(scores.labels)
+            # Equal probabilities are ordered by name, so that the order of the labels changes nothing.
+            ranked = sorted(zip(labels.names, shares.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
+        else:
+            assert scores.naming is not None
+            mass = scores.naming.probability
+            ranked = [(scores.naming.text, mass)]
+        return Classification(
+            source=describe_source(image),
+            label=ranked[0][0],
+            confidence=ranked[0][1],
+            probabilities=dict(ranked),
+            label_mass=mass,
+            prompt_tokens=scores.prompt_tokens,
+            timings=Timings(decode_ms, scores.queued_ms, scores.encode_ms, scores.score_ms, scores.batch),
+            provenance=self._provenance,
+        )
+
+    def _failed(self, image: ImageSource, error: FastInferError) -> Classification:
+        return Classification(
+            source=describe_source(image),
+            label=None,
+            confidence=0.0,
+            probabilities={},
+            label_mass=0.0,
+            prompt_tokens=0,
+            timings=None,
+            provenance=self._provenance,
+            error=error,
+        )
+
+
+class _ClassifyJob:
+    """One label set's way through a classifier: start an image, finish it, or report that it failed."""
+
+    def __init__(self, owner: Classifier, labels: LabelSet | None, task: Task) -> None:
+        self._owner, self._labels, self._task = owner, labels, task
+
+    def start(self, image: ImageSource) -> tuple[Future[Scores], float]:
+        return self._owner._start(image, self._task)
+
+    def finish(self, image: ImageSource, scores: Scores, decode_ms: float) -> Classification:
+        return self._owner._finish(image, scores, decode_ms, self._labels)
+
+    def failed(self, image: ImageSource, error: FastInferError) -> Classification:
+        return self._owner._failed(image, error)
+
+
+def _too_late(image: ImageSource, timeout: float | None) -> RequestTimeoutError:
+    return RequestTimeoutError(
+        f"{describe_source(image)} was not classified within {timeout} s.",
+        hint="Raise timeout, or send fewer images at once.",
+    )
+
+
+class _within:  # noqa: N801  reads like the statement it is
+    """``asyncio.timeout`` for Python 3.10."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._expired = False
+        self._handle: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        if self._seconds is not None and task is not None:
+            self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expire, task)
+
+    def _expire(self, task: asyncio.Task[object]) -> None:
+        self._expired = True
+        task.cancel()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._expired and kind is asyncio.CancelledError:
+            raise asyncio.TimeoutError

@@ -1,0 +1,148 @@
+"""From a preset and a model's name to a running classifier."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from fastinfer.classify.classifier import Classifier
+from fastinfer.classify.labels import check_labels
+from fastinfer.errors import EngineUnavailableError, ModelLoadError, PresetError
+from fastinfer.models import GgufHeader, GgufModel, check_gguf, resolve_gguf
+from fastinfer.preset_library import LlamaClassifyParameters, Preset, default_model
+from fastinfer.preset_library import preset as find_preset
+from fastinfer.provenance import Adjustment, Provenance
+
+__all__ = ["classifier", "usable_cores"]
+
+
+def classifier(
+    preset: str | Preset = "embedded",
+    *,
+    labels: Iterable[str] | None = None,
+    model: str | os.PathLike[str] | None = None,
+    strict: bool = False,
+    **changes: Any,
+) -> Classifier:
+    """Load a model for classification.
+
+    Args:
+        preset: a preset of kind "classify", or its name. ``"embedded"`` runs on any CPU with the model in the package.
+        labels: 1 to 1000 labels to choose from; None lets the model name what it sees. Can be changed later.
+        model: ``"embedded"``, a path to a GGUF file or a folder with one, or ``"org/repo:QUANT@revision"`` on the
+            Hugging Face hub; None takes FASTINFER_CLASSIFY_MODEL, then the preset's own.
+        strict: raise PresetError where the engine would need a value other than the preset's.
+        **changes: parameters of the preset to change, as in ``preset.replace(**changes)``.
+
+    Raises:
+        PresetError: the preset is unknown, a changed value is illegal, or ``strict`` and an adjustment is needed.
+        LabelError: the labels cannot be scored.
+        ModelNotFoundError: there is no such model.
+        ModelLoadError: the model's files are damaged, incomplete, or not of a vision model.
+        EngineUnavailableError: the engine cannot run here.
+        EngineOutOfMemoryError: there is not enough memory.
+    """
+    checked = None if labels is None else check_labels(labels)
+    chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="classify")
+    if changes:
+        chosen = chosen.replace(**changes)
+    name, _ = default_model("classify", chosen, model)
+    parameters = chosen.parameters
+    if not isinstance(parameters, LlamaClassifyParameters):
+        raise EngineUnavailableError(
+            f"The preset {chosen.name!r} asks for the engine {parameters.backend!r}, which this version cannot run.",
+            hint="Use the preset 'embedded' with model='org/repo' for a GGUF vision model.",
+        )
+    files = resolve_gguf(name)
+    return _open_llama(chosen, parameters, files, checked, strict)
+
+
+def usable_cores() -> int:
+    """CPU cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def _open_llama(
+    preset: Preset, parameters: LlamaClassifyParameters, files: GgufModel, labels: Any, strict: bool
+) -> Classifier:
+    if files.projector is None:
+        raise ModelLoadError(
+            f"The model {files.name} has no vision projector.",
+            hint="Put the mmproj GGUF file beside the model, or choose a vision model.",
+        )
+    image = _ImageInput(check_gguf(files.projector))
+    adjustments = image.adjustments()
+    if strict and adjustments:
+        listed = "; ".join(f"{a.field}: {a.asked!r} becomes {a.used!r} ({a.why})" for a in adjustments)
+        raise PresetError(
+            f"The preset {preset.name!r} cannot run as it is: {listed}.",
+            hint="Change these values, or leave strict out to accept them.",
+        )
+
+    # Imported here so that llama.cpp is loaded with the first model and not with the package.
+    from fastinfer.engines.llama.classify import LlamaClassifyConfig, LlamaClassifyEngine
+
+    engine = LlamaClassifyEngine(
+        LlamaClassifyConfig(
+            model=files.model,
+            projector=files.projector,
+            n_ctx=parameters.n_ctx,
+            n_batch=parameters.n_batch,
+            n_ubatch=parameters.n_ubatch,
+            n_threads=parameters.n_threads or usable_cores(),
+            n_gpu_layers=parameters.n_gpu_layers,
+            flash_attn=parameters.flash_attn,
+            type_k=parameters.type_k,
+            type_v=parameters.type_v,
+            batch_images=parameters.vision_max_batch_size,
+            image_size=image.size,
+            image_tokens=image.tokens,
+        )
+    )
+    description = engine.description
+    provenance = Provenance(
+        engine=description.engine,
+        model=files.name,
+        preset=preset.name,
+        fingerprint=preset.fingerprint,
+        device=description.device,
+        kernel_path="images encoded in batches" if description.batched_images else "images encoded one by one",
+        adjustments=adjustments,
+    )
+    return Classifier(
+        engine,
+        preset=preset,
+        provenance=provenance,
+        prompt=parameters.prompt,
+        open_prompt=parameters.open_prompt,
+        max_label_tokens=parameters.max_label_tokens,
+        max_pixels=parameters.max_pixels,
+        batch_images=parameters.vision_max_batch_size,
+        decode_workers=parameters.decode_workers or usable_cores(),
+        labels=labels,
+    )
+
+
+class _ImageInput:
+    """What a projector's header says of its input."""
+
+    def __init__(self, header: GgufHeader) -> None:
+        data = header.metadata
+        kind = data.get("clip.vision.projector_type", data.get("clip.projector_type"))
+        self.size: tuple[int, int] | None = None
+        self.tokens: int | None = None
+        self._tiles = 1
+        if kind == "internvl":
+            side, patch = int(data["clip.vision.image_size"]), int(data["clip.vision.patch_size"])
+            merge = int(data.get("clip.vision.projector.scale_factor", 2))
+            self.size, self.tokens = (side, side), (side // patch // merge) ** 2
+            self._tiles = int(data.get("clip.vision.preproc_max_tiles", 12))
+
+    def adjustments(self) -> tuple[Adjustment, ...]:
+        if self._tiles == 1 or self.size is None:
+            return ()
+        why = f"images are resized to {self.size[0]}x{self.size[1]}, one tile, so that each costs {self.tokens} tokens"
+        return (Adjustment("image_tiles", self._tiles, 1, why),)

@@ -1,0 +1,86 @@
+"""The one place that touches llama-cpp-python's low-level API (``llama_cpp`` and ``llama_cpp.mtmd_cpp``).
+
+Written against 0.3.36. Importing this module checks the version and every name that is used, and sends the
+library's log lines to the logger ``fastinfer.llama`` instead of the terminal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from typing import Any
+
+from fastinfer.errors import EngineUnavailableError
+
+try:
+    import llama_cpp
+    from llama_cpp import mtmd_cpp
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+except (ImportError, OSError, RuntimeError) as error:  # llama_cpp raises each of them for a library that cannot load
+    raise EngineUnavailableError(
+        f"llama-cpp-python cannot be imported: {error}",
+        hint="Reinstall it: pip install --force-reinstall 'llama-cpp-python>=0.3.36,<0.4' (a C++ compiler is needed).",
+    ) from error
+
+__all__ = ["REQUIRED_CONTEXT", "REQUIRED_FUNCTIONS", "VERSION", "Jinja2ChatFormatter", "llama", "mtmd"]
+
+#: The two modules, untyped: their ctypes signatures are checked by name below, not by the type checker.
+llama: Any = llama_cpp
+mtmd: Any = mtmd_cpp
+
+VERSION: str = llama_cpp.__version__
+
+REQUIRED_FUNCTIONS = {
+    llama: (
+        "llama_backend_init", "llama_batch", "llama_context_default_params", "llama_decode", "llama_free",
+        "llama_get_logits", "llama_get_memory", "llama_init_from_model", "llama_log_set", "llama_memory_clear",
+        "llama_memory_seq_cp", "llama_memory_seq_rm", "llama_model_chat_template", "llama_model_default_params",
+        "llama_model_free", "llama_model_get_vocab", "llama_model_load_from_file", "llama_model_n_embd_inp",
+        "llama_supports_gpu_offload", "llama_synchronize", "llama_token_to_piece", "llama_tokenize",
+        "llama_vocab_bos", "llama_vocab_eos", "llama_vocab_get_add_bos", "llama_vocab_get_text", "llama_vocab_is_eog",
+        "llama_vocab_n_tokens",
+    ),
+    mtmd: (
+        "mtmd_batch_add_chunk", "mtmd_batch_encode", "mtmd_batch_free", "mtmd_batch_get_output_embd",
+        "mtmd_batch_init", "mtmd_bitmap_free", "mtmd_bitmap_init", "mtmd_context_params_default",
+        "mtmd_decode_use_mrope", "mtmd_decode_use_non_causal", "mtmd_encode_chunk", "mtmd_free",
+        "mtmd_get_output_embd", "mtmd_helper_decode_image_chunk", "mtmd_helper_log_set", "mtmd_init_from_file",
+        "mtmd_input_chunk_get_n_pos", "mtmd_input_chunk_get_n_tokens", "mtmd_input_chunk_get_tokens_text",
+        "mtmd_input_chunk_get_type", "mtmd_input_chunks_free", "mtmd_input_chunks_get", "mtmd_input_chunks_init",
+        "mtmd_input_chunks_size", "mtmd_input_part", "mtmd_input_text", "mtmd_log_set", "mtmd_support_vision",
+        "mtmd_tokenize_from_parts",
+    ),
+}  # fmt: skip
+REQUIRED_CONTEXT = ("flash_attn_type", "kv_unified", "n_outputs_max", "n_seq_max", "type_k", "type_v")
+
+_log = logging.getLogger("fastinfer.llama")
+_log.addHandler(logging.NullHandler())
+# ggml's levels; 5 continues the line before. What ggml calls information is detail to our users.
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.ERROR, 4: logging.DEBUG, 5: logging.DEBUG}
+
+
+@llama.llama_log_callback  # type: ignore[untyped-decorator]
+def _forward(level: int, text: bytes, _: object) -> None:
+    wanted = _LEVELS.get(level, logging.DEBUG)
+    if _log.isEnabledFor(wanted):
+        _log.log(wanted, "%s", text.decode("utf-8", "replace").rstrip())
+
+
+def _check() -> None:
+    release = tuple(int(part) for part in VERSION.split(".")[:3] if part.isdigit())
+    missing = [name for module, names in REQUIRED_FUNCTIONS.items() for name in names if not hasattr(module, name)]
+    fields = {name for name, *_ in llama.llama_context_params._fields_}
+    missing += [f"llama_context_params.{name}" for name in REQUIRED_CONTEXT if name not in fields]
+    if not (0, 3, 36) <= release < (0, 4) or missing:
+        what = f" It lacks {', '.join(missing)}." if missing else ""
+        raise EngineUnavailableError(
+            f"llama-cpp-python {VERSION} is not supported.{what}",
+            hint="Install a supported version: pip install 'llama-cpp-python>=0.3.36,<0.4'.",
+        )
+
+
+_check()
+llama.llama_log_set(_forward, ctypes.c_void_p(0))
+mtmd.mtmd_log_set(_forward, ctypes.c_void_p(0))
+mtmd.mtmd_helper_log_set(_forward, ctypes.c_void_p(0))
+llama.llama_backend_init()

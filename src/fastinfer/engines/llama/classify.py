@@ -1,0 +1,299 @@
+"""Classification on llama.cpp: one thread owns the context and works through a queue of images in batches."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import Future, InvalidStateError
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fastinfer.engines.base import EngineDescription, Scores, Task
+from fastinfer.engines.llama.binding import VERSION, llama
+from fastinfer.engines.llama.context import LlamaContext
+from fastinfer.engines.llama.forward import ForwardPass
+from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
+from fastinfer.engines.llama.vision import ImageEncoder, Prepared
+from fastinfer.errors import EngineDeadError, FastInferError, PromptTooLongError
+
+__all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaClassifyConfig:
+    """What the engine needs to start; every value is effective, none is derived further.
+
+    Attributes:
+        model, projector: the two GGUF files.
+        n_ctx: cells of the KV cache, shared by the images of a batch and their labels.
+        n_batch, n_ubatch: most tokens of a decode call, and of one computation.
+        n_threads: CPU threads.
+        n_gpu_layers: layers on the GPU; -1 all.
+        flash_attn: use flash attention.
+        type_k, type_v: types of the KV cache.
+        batch_images: most images computed together.
+        image_size: (width, height) that images come in, or None for any size.
+        image_tokens: tokens of an image of ``image_size``, or None where it varies.
+    """
+
+    model: Path
+    projector: Path
+    n_ctx: int
+    n_batch: int
+    n_ubatch: int
+    n_threads: int
+    n_gpu_layers: int
+    flash_attn: bool
+    type_k: str
+    type_v: str
+    batch_images: int
+    image_size: tuple[int, int] | None
+    image_tokens: int | None
+
+
+@dataclass(slots=True)
+class _Request:
+    pixels: npt.NDArray[np.uint8]
+    task: Task
+    future: Future[Scores]
+    arrived: float = field(default_factory=time.perf_counter)
+
+
+class LlamaClassifyEngine:
+    """llama.cpp with a vision encoder, for classification.
+
+    Args:
+        config: files and sizes.
+
+    Raises:
+        ModelLoadError: a file cannot be loaded.
+        EngineOutOfMemoryError: the KV cache cannot be allocated.
+    """
+
+    def __init__(self, config: LlamaClassifyConfig) -> None:
+        self._core = _Core(config)
+        # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this.
+        self._finalizer = weakref.finalize(self, self._core.close)
+
+    @property
+    def description(self) -> EngineDescription:
+        """What the engine is."""
+        return self._core.description
+
+    def tokenize_label(self, label: str, prompt: str) -> list[int]:
+        """Tokens of a label as an answer to the prompt. Safe from any thread."""
+        return self._core.tokenize_label(label, prompt)
+
+    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+        """Queue one image (height, width, 3) uint8; the future may be cancelled until its batch starts.
+
+        Raises:
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        return self._core.submit(pixels, task)
+
+    def close(self) -> None:
+        """Fail what waits, wait for the batch that runs, free all memory. Idempotent, from any thread."""
+        self._finalizer()
+
+
+class _Core:
+    def __init__(self, config: LlamaClassifyConfig) -> None:
+        self._config = config
+        self._condition = threading.Condition()
+        self._queue: deque[_Request] = deque()
+        self._closed = False
+        self._dead: BaseException | None = None
+        self._process = os.getpid()
+        self._prompts: dict[str, RenderedPrompt] = {}
+        with ExitStack() as undo:
+            self._model = LlamaModel(config.model, n_gpu_layers=config.n_gpu_layers)
+            undo.callback(self._model.close)
+            self._context = LlamaContext(
+                self._model,
+                n_ctx=config.n_ctx,
+                n_batch=config.n_batch,
+                n_ubatch=config.n_ubatch,
+                n_outputs=min(config.n_batch, 512),
+                n_threads=config.n_threads,
+                flash_attn=config.flash_attn,
+                type_k=config.type_k,
+                type_v=config.type_v,
+            )
+            undo.callback(self._context.close)
+            on_gpu = config.n_gpu_layers != 0 and bool(llama.llama_supports_gpu_offload())
+            self._encoder = ImageEncoder(
+                config.projector,
+                self._model,
+                n_threads=config.n_threads,
+                use_gpu=on_gpu,
+                flash_attn=config.flash_attn,
+                batch_tokens=config.batch_images * (config.image_tokens or 1),
+            )
+            undo.pop_all()
+        self._forward = ForwardPass(self._model, self._context, self._encoder)
+        self.description = EngineDescription(
+            engine=f"llama.cpp (llama-cpp-python {VERSION})",
+            device="GPU" if on_gpu else "CPU",
+            image_size=config.image_size,
+            batched_images=config.image_tokens is not None,
+        )
+        self._thread = threading.Thread(target=self._run, name="fastinfer-llama", daemon=True)
+        self._thread.start()
+
+    def _render(self, text: str) -> RenderedPrompt:
+        prompt = self._prompts.get(text)
+        if prompt is None:
+            prompt = self._prompts[text] = self._model.render(text)
+        return prompt
+
+    def tokenize_label(self, label: str, prompt: str) -> list[int]:
+        with self._condition:
+            self._check_alive()
+            return self._model.tokenize(self._render(prompt).lead + label)
+
+    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+        request = _Request(np.ascontiguousarray(pixels), task, Future())
+        with self._condition:
+            self._check_alive()
+            self._queue.append(request)
+            self._condition.notify()
+        return request.future
+
+    def _check_alive(self) -> None:
+        if self._closed:
+            raise EngineDeadError("The engine is closed.", hint="Create a new one.")
+        if self._dead is not None:
+            raise EngineDeadError("The engine has died.", hint="Create a new one.") from self._dead
+        if os.getpid() != self._process:
+            raise EngineDeadError(
+                "The engine was created before a fork and does not exist in this process.",
+                hint="Create it in the child, or start processes with the 'spawn' method.",
+            )
+
+    def close(self) -> None:
+        with self._condition:
+            first, self._closed = not self._closed, True
+            waiting, self._queue = self._queue, deque()
+            self._condition.notify()
+        for request in waiting:
+            _fail(request, EngineDeadError("The engine was closed before this image was classified."))
+        if os.getpid() != self._process:
+            return
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        if first:
+            self._encoder.close()
+            self._context.close()
+            self._model.close()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._classify(batch)
+            except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
+                _log.exception("The classification engine has died.")
+                with self._condition:
+                    self._dead = error
+                    batch += self._queue
+                    self._queue.clear()
+                for request in batch:
+                    dead = EngineDeadError("The engine died while images were waiting.", hint="Create a new one.")
+                    dead.__cause__ = error
+                    _fail(request, dead)
+                return
+
+    def _next_batch(self) -> list[_Request]:
+        """The oldest request and others of the same task, in order; empty once the engine is closed."""
+        with self._condition:
+            while not self._closed:
+                batch = self._take()
+                if batch:
+                    return batch
+                if not self._queue:
+                    self._condition.wait()
+        return []
+
+    def _take(self) -> list[_Request]:
+        batch: list[_Request] = []
+        others: deque[_Request] = deque()
+        while self._queue and len(batch) < self._config.batch_images:
+            request = self._queue.popleft()
+            if batch and request.task is not batch[0].task:
+                others.append(request)
+            elif request.future.set_running_or_notify_cancel():
+                batch.append(request)
+        self._queue.extendleft(reversed(others))
+        return batch
+
+    def _classify(self, batch: list[_Request]) -> None:
+        task = batch[0].task
+        started = time.perf_counter()
+        with ExitStack() as stack:
+            ready: list[tuple[_Request, Prepared]] = []
+            with self._condition:
+                prompt = self._render(task.prompt)
+            for request in batch:
+                try:
+                    prepared = stack.enter_context(self._encoder.prepare(prompt, request.pixels))
+                    self._check_fits(prepared, task)
+                except FastInferError as error:
+                    _fail(request, error)
+                else:
+                    ready.append((request, prepared))
+            for group in self._forward.groups([p for _, p in ready], task):
+                members, ready = ready[: len(group)], ready[len(group) :]
+                self._score(members, task, started)
+
+    def _check_fits(self, prepared: Prepared, task: Task) -> None:
+        limit = self._forward.prompt_limit(task)
+        if prepared.n_tokens > limit:
+            raise PromptTooLongError(
+                f"The prompt with its image takes {prepared.n_tokens} tokens, and {limit} fit.",
+                tokens=prepared.n_tokens,
+                limit=limit,
+                hint=f"Raise n_ctx (now {self._config.n_ctx}), shorten the prompt, or use smaller images.",
+            )
+
+    def _score(self, members: list[tuple[_Request, Prepared]], task: Task, started: float) -> None:
+        begun = time.perf_counter()
+        try:
+            images = [p for _, p in members]
+            self._forward.encode(images)
+            encoded = time.perf_counter()
+            results = self._forward.name(images, task) if task.trie is None else self._forward.score(images, task.trie)
+        except FastInferError as error:
+            self._forward.reset()
+            for request, _ in members:
+                _fail(request, error)
+            return
+        count = len(members)
+        encode_ms, score_ms = (encoded - begun) * 1e3 / count, (time.perf_counter() - encoded) * 1e3 / count
+        for (request, prepared), (labels, naming) in zip(members, results, strict=True):
+            scores = Scores(
+                labels=labels,
+                naming=naming,
+                queued_ms=(started - request.arrived) * 1e3,
+                encode_ms=encode_ms,
+                score_ms=score_ms,
+                batch=count,
+                prompt_tokens=prepared.n_tokens,
+            )
+            request.future.set_result(scores)
+
+
+def _fail(request: _Request, error: Exception) -> None:
+    try:
+        request.future.set_exception(error)
+    except InvalidStateError:
+        _log.debug("A request was cancelled or answered before it failed: %s", error)

@@ -1,0 +1,126 @@
+"""Weights and vocabulary of a GGUF model."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastinfer.engines.llama.binding import Jinja2ChatFormatter, llama
+from fastinfer.errors import ModelLoadError
+
+__all__ = ["LlamaModel", "RenderedPrompt"]
+
+#: Private-use characters that stand for the image and the user's text while a template is rendered.
+_IMAGE, _TEXT = "\ue0f0", "\ue0f1"
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A chat prompt around one image and one text.
+
+    Attributes:
+        parts: pieces in order; ``True`` marks template text, whose special tokens are parsed, ``False`` the user's
+            text, which never becomes special tokens. The image is the piece with text None.
+        lead: what an answer starts with: a space where the prompt ends in a word or colon, else nothing.
+    """
+
+    parts: tuple[tuple[str | None, bool], ...]
+    lead: str
+
+
+class LlamaModel:
+    """A loaded model; shared by contexts, freed by :meth:`close` after them.
+
+    Args:
+        path: the GGUF file.
+        n_gpu_layers: layers to keep on the GPU; 0 none, -1 all.
+
+    Raises:
+        ModelLoadError: llama.cpp cannot load the file.
+    """
+
+    def __init__(self, path: Path, *, n_gpu_layers: int = 0) -> None:
+        params = llama.llama_model_default_params()
+        params.n_gpu_layers = 2**31 - 1 if n_gpu_layers < 0 else n_gpu_layers
+        self.handle: Any = llama.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise ModelLoadError(
+                f"llama.cpp cannot load {path.name}.",
+                hint="Log lines of the logger 'fastinfer.llama' at level DEBUG say why; the architecture may be "
+                "newer than the installed llama-cpp-python.",
+            )
+        self._vocab: Any = llama.llama_model_get_vocab(self.handle)
+        self.vocabulary_size = int(llama.llama_vocab_n_tokens(self._vocab))
+        self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
+        ends = [t for t in range(self.vocabulary_size) if llama.llama_vocab_is_eog(self._vocab, t)]
+        self.end_tokens: npt.NDArray[np.int64] = np.array(ends, dtype=np.int64)
+
+    def close(self) -> None:
+        """Free the weights. Idempotent."""
+        if self.handle:
+            llama.llama_model_free(self.handle)
+            self.handle = None
+
+    def tokenize(self, text: str) -> list[int]:
+        """Tokens of plain text; nothing in it becomes a special token."""
+        data = text.encode()
+        room = len(data) + 8
+        tokens = (ctypes.c_int32 * room)()
+        count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, False)
+        if count < 0:
+            raise RuntimeError(f"llama_tokenize asked for {-count} tokens where {room} must be enough")
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token; special tokens have none."""
+        buffer = ctypes.create_string_buffer(256)
+        size = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[: max(size, 0)]
+
+    def render(self, text: str) -> RenderedPrompt:
+        """The model's chat template around one user message: an image, then ``text``.
+
+        Raises:
+            ModelLoadError: the model has no chat template, or one that loses the image or the text.
+        """
+        source = llama.llama_model_chat_template(self.handle, None)
+        if not source:
+            raise ModelLoadError("The model has no chat template.", hint="Choose an instruction-tuned model.")
+        formatter = Jinja2ChatFormatter(
+            template=source.decode("utf-8", "replace"),
+            eos_token=self._special(llama.llama_vocab_eos(self._vocab)),
+            # Where the tokenizer adds the first token by itself, the template must not add it again.
+            bos_token=""
+            if llama.llama_vocab_get_add_bos(self._vocab)
+            else self._special(llama.llama_vocab_bos(self._vocab)),
+        )
+        content = f"{_IMAGE}\n{_TEXT}"
+        # Templates take the content as a string or as a list of parts; each kind fails on the other in its own way.
+        for form in (content, [{"type": "text", "text": content}]):
+            try:
+                prompt = formatter(messages=[{"role": "user", "content": form}]).prompt
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                cause: Exception | None = error
+                continue
+            if prompt.count(_IMAGE) == 1 and prompt.count(_TEXT) == 1:
+                return _split(prompt, text)
+            cause = None
+        raise ModelLoadError("The model's chat template cannot take an image and a text.") from cause
+
+    def _special(self, token: int) -> str:
+        if token < 0:
+            return ""
+        return str(llama.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
+
+
+def _split(prompt: str, text: str) -> RenderedPrompt:
+    before, rest = prompt.split(_IMAGE)
+    between, after = rest.split(_TEXT)
+    parts: list[tuple[str | None, bool]] = [(before, True), (None, True), (between + text, False), (after, True)]
+    lead = "" if after[-1:].isspace() or after[-1:] in (">", "]", "|") else " "
+    return RenderedPrompt(tuple(p for p in parts if p[0] != ""), lead)

@@ -1,0 +1,73 @@
+"""From a model's name to its files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from fastinfer.errors import ModelNotFoundError
+from fastinfer.models.filenames import is_gguf
+from fastinfer.models.hub import HubName, model_from_hub
+from fastinfer.models.local import existing_path, model_at, no_such_path
+from fastinfer.models.model import GgufModel, checked_model
+
+__all__ = ["resolve_gguf"]
+
+_EMBEDDED: Final = "embedded"
+_FOLDER: Final = Path(__file__).with_name("embedded")
+_ON_HUB: Final = re.compile(
+    r"(?P<repo>(?!\.{1,2}/)[\w.-]+/[\w.-]+)(?::(?P<quant>[\w.-]+))?(?:@(?P<revision>[\w.+-][\w./+-]*))?", re.ASCII
+)
+
+
+def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None) -> GgufModel:
+    """Find a model by its name, fetch it where needed, and check the headers of its files.
+
+    A name is, and in this order it is tried:
+
+    - ``embedded``: the model in the package. (A folder of that name is ``./embedded``.)
+    - The path of a .gguf file, of any part of a split model, or of a folder with one model in it; ``~`` is expanded.
+      A projector in the same folder, a file with ``mmproj`` in its name, goes with the model. Of several it is the
+      one whose name has the longest beginning in common with the model's, then F16, BF16, Q8_0, F32 and others in
+      this order, then the first by name.
+    - ``org/repo`` or ``org/repo:QUANT`` on the Hugging Face hub, each with an optional ``@revision`` (branch, tag or
+      commit). Without QUANT it is Q4_K_M, else Q8_0, else the first file by name, as with llama.cpp's ``-hf``. QUANT
+      is compared without regard to case, and Q5_K_XL finds UD-Q5_K_XL too. A projector in the model's folder, or one
+      above it, is fetched as well, chosen as above.
+
+    Files from the hub are kept in its cache. Where the hub cannot be reached (or HF_HUB_OFFLINE is set), the cached
+    files of the revision are used. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN have their usual meaning; they are
+    read when huggingface_hub is first imported.
+
+    Args:
+        name: the model's name.
+        cache_dir: folder of the cache, in place of the one that the environment names.
+
+    Raises:
+        ModelNotFoundError: there is no such model, revision or quantisation, the hub refuses it, or it can neither be
+            reached nor is the model in the cache.
+        ModelLoadError: a file is damaged, incomplete, of the wrong kind, or cannot be read.
+    """
+    text = os.fspath(name)
+    if text == _EMBEDDED:
+        return _embedded()
+    if not text:
+        raise ModelNotFoundError("The model's name is empty.", hint="Name a .gguf file, a folder, or org/repo.")
+    if re.match(rf"{_EMBEDDED}[:@]", text):
+        raise ModelNotFoundError(
+            f"Model {text!r}: the embedded model has no quantisations and revisions.", hint="Its name is 'embedded'."
+        )
+    path = existing_path(text)
+    if path is not None:
+        return model_at(path)
+    match = _ON_HUB.fullmatch(text)
+    if match is None or is_gguf(match["repo"]) or is_gguf(match["quant"] or "") or ".." in (match["revision"] or ""):
+        raise no_such_path(text)
+    return model_from_hub(HubName(match["repo"], match["quant"], match["revision"]), cache_dir)
+
+
+def _embedded() -> GgufModel:
+    model, projector = _FOLDER / "embedded.gguf", _FOLDER / "embedded-mmproj.gguf"
+    return checked_model(_EMBEDDED, [model], projector, revision=None, source="package")

@@ -1,0 +1,160 @@
+"""A preset: a name, where it is from, and validated parameters for one engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastinfer.errors import PresetError
+from fastinfer.preset_library.schema import Kind, Parameters
+from fastinfer.preset_library.validation import check_kind, nearest, parse_parameters
+
+if TYPE_CHECKING:
+    from fastinfer.preset_library.explanation import Explanation
+    from fastinfer.provenance import Adjustment
+
+__all__ = ["Preset"]
+
+
+@dataclass(frozen=True, repr=False)
+class Preset:
+    """A named, validated set of parameters. Immutable; get one from :func:`fastinfer.preset`.
+
+    Each parameter is also an attribute: ``preset.n_ctx`` is ``preset.parameters.n_ctx``. Two presets are equal when
+    name, kind, summary, source and every parameter are.
+
+    Attributes:
+        name: the preset's name, ``"prod"`` for example.
+        kind: ``"classify"`` or ``"chat"``.
+        summary: what the preset is for, one paragraph.
+        source: ``"built-in"`` or the path of the TOML file; :meth:`replace` adds the fields it changed.
+        parameters: the values, a frozen pydantic model.
+    """
+
+    name: str
+    kind: Kind
+    summary: str
+    source: str
+    parameters: Parameters
+    _documented: Parameters | None = field(default=None, compare=False)
+    _origin: Preset | None = field(default=None, compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that stand for kind and parameters; neither name nor source is in it.
+
+        They are the first of SHA-256 over canonical JSON, so they are the same on every machine and Python version.
+        """
+        content = {"kind": self.kind, "parameters": self.parameters.model_dump()}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+    @property
+    def documented(self) -> Parameters:
+        """The parameters this preset started from: those of the built-in preset it extends, else its own as loaded."""
+        origin = self._origin or self
+        return origin._documented or origin.parameters
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """The fields that :meth:`replace` has changed since the preset was loaded, in the preset's order."""
+        if self._origin is None:
+            return ()
+        return _changed(self.parameters, since=self._origin.parameters)
+
+    def replace(self, **changes: object) -> Preset:
+        """A new preset with some parameters changed and all of them validated again.
+
+        Args:
+            **changes: the new value of each field to change.
+
+        Raises:
+            PresetError: a field does not exist (the nearest right name is given), has the wrong type, or is outside
+                its legal range; or two fields contradict each other.
+        """
+        parameters = parse_parameters(
+            self.kind, {**self.parameters.model_dump(), **changes}, where=f"{self.kind} preset {self.name!r}"
+        )
+        origin = self._origin or self
+        changed = _changed(parameters, since=origin.parameters)
+        if not changed:
+            return origin
+        return Preset(
+            name=self.name,
+            kind=self.kind,
+            summary=self.summary,
+            source=f"{origin.source}, replaced: {', '.join(changed)}",
+            parameters=parameters,
+            _origin=origin,
+        )
+
+    def explain(self, adjustments: Iterable[Adjustment] = ()) -> Explanation:
+        """Every parameter with its value, effect, cost and when to change it.
+
+        The result prints as text, shows as a table in a notebook or a rich console, and has its rows as data.
+
+        Args:
+            adjustments: differences between the preset and what an engine got, from a result's provenance.
+        """
+        from fastinfer.preset_library.explanation import explain
+
+        return explain(self, tuple(adjustments))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The preset as plain values that JSON can hold; :meth:`from_dict` reads it back."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "summary": self.summary,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "parameters": self.parameters.model_dump(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Preset:
+        """The preset that :meth:`to_dict` wrote, validated again.
+
+        Raises:
+            PresetError: a key is missing or a parameter is not legal.
+        """
+        missing = [key for key in ("name", "kind", "summary", "source", "parameters") if key not in data]
+        if missing:
+            raise PresetError(
+                f"A preset cannot be read: {', '.join(missing)} missing.", hint="Give what Preset.to_dict() returned."
+            )
+        kind = check_kind(data["kind"])
+        return cls(
+            name=data["name"],
+            kind=kind,
+            summary=data["summary"],
+            source=data["source"],
+            parameters=parse_parameters(kind, data["parameters"], where=f"{kind} preset {data['name']!r}"),
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for what is no attribute of the preset itself. While a copy is being rebuilt there are no
+        # parameters yet, and looking them up here would not end.
+        parameters = self.__dict__.get("parameters")
+        if parameters is not None and name in type(parameters).model_fields:
+            return getattr(parameters, name)
+        known = () if parameters is None else nearest(name, type(parameters).model_fields)
+        hint = f"; did you mean {known[0]}?" if known else ""
+        raise AttributeError(f"a preset has no attribute or parameter {name!r}{hint}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *type(self.parameters).model_fields]
+
+    def __repr__(self) -> str:
+        parameters = self.parameters
+        return (
+            f"<Preset {self.kind} {self.name!r} ({self.source}): {parameters.backend}, {parameters.model!r}, "
+            f"fingerprint {self.fingerprint}>"
+        )
+
+
+def _changed(parameters: Parameters, *, since: Parameters) -> tuple[str, ...]:
+    return tuple(name for name, value in parameters if value != getattr(since, name))
