@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from augment import MEAN, STD
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from tokenizers import Regex
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 IMAGE_SIZE = 112

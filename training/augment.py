@@ -75,8 +75,12 @@ def backgrounds(n: int, size: int, device: torch.device) -> torch.Tensor:
     kind = torch.rand(n, device=device)
     plain = torch.rand(n, 3, 1, 1, device=device).expand(n, 3, size, size)
     light = 1 - 0.2 * torch.rand(n, 3, 1, 1, device=device).expand(n, 3, size, size)
-    corners = F.interpolate(torch.rand(n, 3, 2, 2, device=device), size=(size, size), mode="bilinear", align_corners=True)
-    coarse = F.interpolate(torch.rand(n, 3, 9, 9, device=device), size=(size, size), mode="bicubic", align_corners=False)
+    corners = F.interpolate(
+        torch.rand(n, 3, 2, 2, device=device), size=(size, size), mode="bilinear", align_corners=True
+    )
+    coarse = F.interpolate(
+        torch.rand(n, 3, 9, 9, device=device), size=(size, size), mode="bicubic", align_corners=False
+    )
     fine = torch.rand(n, 1, size, size, device=device) - 0.5
     texture = (0.55 * coarse + 0.45 * plain + 0.25 * fine).clamp(0, 1)
     out = torch.ones(n, 3, size, size, device=device)
@@ -127,7 +131,9 @@ def normalise(rgb: torch.Tensor) -> torch.Tensor:
     return (rgb - rgb.new_tensor(MEAN).view(1, 3, 1, 1)) / rgb.new_tensor(STD).view(1, 3, 1, 1)
 
 
-def augment(rgba: torch.Tensor, size: int, flip: torch.Tensor, hue_free: torch.Tensor, ink: torch.Tensor) -> torch.Tensor:
+def augment(
+    rgba: torch.Tensor, size: int, flip: torch.Tensor, hue_free: torch.Tensor, ink: torch.Tensor
+) -> torch.Tensor:
     """Training images (n, 3, size, size) from RGBA uint8 pictures (n, h, w, 4).
 
     flip, hue_free and ink are booleans (n,): may be mirrored, may change hue, is a one-colour drawing.
@@ -162,7 +168,9 @@ def augment(rgba: torch.Tensor, size: int, flip: torch.Tensor, hue_free: torch.T
     rgb = _pick(ink | lines_only, colour * alpha, rgb)
 
     image = rgb + back * (1 - alpha)
-    soft = F.interpolate(F.interpolate(image, scale_factor=0.4, mode="area"), size=(size, size), mode="bilinear", align_corners=False)
+    soft = F.interpolate(
+        F.interpolate(image, scale_factor=0.4, mode="area"), size=(size, size), mode="bilinear", align_corners=False
+    )
     image = _pick(_chance(n, 0.15, device), soft, image)
     blurred = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
     image = _pick(_chance(n, 0.2, device), blurred, image)

@@ -56,12 +56,17 @@ def names_from_turbomind(model: Path, images: list[Image.Image]) -> list[str]:
     from lmdeploy import GenerationConfig, TurbomindEngineConfig, pipeline
 
     engine = TurbomindEngineConfig(
-        session_len=2048, max_batch_size=32, cache_max_entry_count=0.05, max_prefill_token_num=2048, enable_metrics=False
+        session_len=2048,
+        max_batch_size=32,
+        cache_max_entry_count=0.05,
+        max_prefill_token_num=2048,
+        enable_metrics=False,
     )
     pipe = pipeline(str(model), backend_config=engine, log_level="ERROR")
     assert pipe.async_engine.backend == "turbomind", pipe.async_engine.backend
+    question = {"type": "text", "text": QUESTION}
     messages = [
-        [{"role": "user", "content": [{"type": "image_data", "image_data": {"data": image}}, {"type": "text", "text": QUESTION}]}]
+        [{"role": "user", "content": [{"type": "image_data", "image_data": {"data": image}}, question]}]
         for image in images
     ]
     replies = pipe(messages, gen_config=GenerationConfig(max_new_tokens=12, do_sample=False))
@@ -84,9 +89,7 @@ def main() -> None:
         "device": torch.cuda.get_device_name(),
         "pictures": len(labels),
         "same_answer": same,
-        "different": [
-            [name, a, b] for name, a, b in zip(labels, torch_names, turbomind_names, strict=True) if a != b
-        ],
+        "different": [[name, a, b] for name, a, b in zip(labels, torch_names, turbomind_names, strict=True) if a != b],
         "turbomind_right": sum(a == b for a, b in zip(labels, turbomind_names, strict=True)),
     }
     options.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -151,13 +151,17 @@ def printed_digits() -> list[tuple[int, np.ndarray]]:
     from matplotlib import get_data_path
 
     fonts = sorted((Path(get_data_path()) / "fonts/ttf").glob("*.ttf"))
-    fonts = [f for f in fonts if re.match(r"DejaVu|STIXGeneral|cmr10|cmss10|cmtt10", f.name) and "Display" not in f.name]
+    fonts = [
+        f for f in fonts if re.match(r"DejaVu|STIXGeneral|cmr10|cmss10|cmtt10", f.name) and "Display" not in f.name
+    ]
     drawn = []
     for path in fonts:
         font = ImageFont.truetype(str(path), 130)
         for digit in range(10):
             picture = Image.new("RGBA", (SIZE, SIZE))
-            ImageDraw.Draw(picture).text((SIZE // 2, SIZE // 2), str(digit), fill=(20, 20, 20, 255), font=font, anchor="mm")
+            ImageDraw.Draw(picture).text(
+                (SIZE // 2, SIZE // 2), str(digit), fill=(20, 20, 20, 255), font=font, anchor="mm"
+            )
             drawn.append((digit, np.asarray(picture)))
     return drawn
 

@@ -103,7 +103,10 @@ class Namer:
 
     def __init__(self, model, tokenizer, device: torch.device, compiled: bool) -> None:
         self.model, self.device = model, device
-        self.prompts = {q: [torch.tensor(p, device=device) for p in prompt_ids(tokenizer, q)] for q in (QUESTION, *OTHER_QUESTIONS)}
+        self.prompts = {
+            question: [torch.tensor(ids, device=device) for ids in prompt_ids(tokenizer, question)]
+            for question in (QUESTION, *OTHER_QUESTIONS)
+        }
         self.vision = torch.compile(self._features) if compiled else self._features
         self.answer = torch.compile(self.logits) if compiled else self.logits
 
@@ -210,7 +213,7 @@ def main() -> None:
     lines = [QUESTION, *OTHER_QUESTIONS, "user", "assistant"] * 500
     for concept in concepts:
         # Often enough that every word of a name becomes one token: a label of one token costs no decoding.
-        lines += [concept.name, f"a {concept.name}"] * 200 + [w for w in (*concept.aliases, *concept.keywords) for _ in (0, 1)]
+        lines += [concept.name, f"a {concept.name}"] * 200 + [*concept.aliases, *concept.keywords] * 2
         lines += [concept.name.capitalize(), concept.name.title()]
     tokenizer = train_tokenizer(lines)
     model = build_model(tokenizer.get_vocab_size()).to(device)
@@ -223,7 +226,8 @@ def main() -> None:
     concept_of = torch.tensor(pictures.concept, device=device)
     ink = torch.tensor([s in INK_STYLES for s in pictures.style], device=device)
     flip = torch.tensor([concepts[c].flip for c in pictures.concept], device=device)
-    hue_free = torch.tensor([concepts[c].recolour or s in INK_STYLES for c, s in zip(pictures.concept, pictures.style, strict=True)], device=device)
+    recolour = [concepts[c].recolour or s in INK_STYLES for c, s in zip(pictures.concept, pictures.style, strict=True)]
+    hue_free = torch.tensor(recolour, device=device)
     weights = picture_weights(pictures.concept, pictures.style, concepts).to(device)
     texts, rows, shares = (t.to(device) for t in answer_tables(concepts, tokenizer))
 
@@ -273,9 +277,10 @@ def main() -> None:
         if step % 200 == 0:
             value = loss.item()
             running = value if running is None else 0.7 * running + 0.3 * value
-            print(f"{time.monotonic() - began:6.0f} s  step {step:6d}  loss {running:.3f}  {images / (time.monotonic() - began):7.0f} images/s", flush=True)
+            seconds = time.monotonic() - began
+            print(f"{seconds:6.0f} s  step {step:6d}  loss {running:.3f}  {images / seconds:7.0f} images/s", flush=True)
 
-    model.load_state_dict({name: p for name, p in average.items()}, strict=False)
+    model.load_state_dict(average, strict=False)
     model.to(torch.bfloat16)
     save(model, tokenizer, options.out)
     # Accuracy of the rounded weights, computed in float32: what ships is what is measured.

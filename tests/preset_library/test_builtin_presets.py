@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import fastinfer.preset_library
 from fastinfer.errors import PresetError
 from fastinfer.preset_library import preset, presets
 

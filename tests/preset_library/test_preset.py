@@ -37,6 +37,7 @@ OTHER_VALUES = {
     "type_k": "bf16",
     "type_v": "f32",
     "decode_workers": 2,
+    "workers": 4,
     "parallel": 5,
     "cache_reuse": 77,
     "chat_template": "chatml",

@@ -45,7 +45,7 @@ class Classifier:
         open_prompt: str,
         max_label_tokens: int,
         max_pixels: int,
-        batch_images: int,
+        ahead: int,
         decode_workers: int,
         labels: LabelSet | None,
     ) -> None:
@@ -54,8 +54,7 @@ class Classifier:
         self._provenance = provenance
         self._prompt, self._open_prompt = prompt, open_prompt
         self._max_label_tokens, self._max_pixels = max_label_tokens, max_pixels
-        # Enough images in flight to fill the batch that runs and the next one, while others are being decoded.
-        self._ahead = 2 * batch_images + 2 * decode_workers
+        self._ahead = ahead
         self._pool = ThreadPoolExecutor(decode_workers, thread_name_prefix="fastinfer-decode")
         self._lock = threading.Lock()
         self._tasks: OrderedDict[LabelSet | None, Task] = OrderedDict()
@@ -220,9 +219,7 @@ class Classifier:
         pixels = to_rgb_array(picture)
         return self._engine.submit(pixels, task), (time.perf_counter() - begun) * 1e3
 
-    def _finish(
-        self, image: ImageSource, scores: Scores, decode_ms: float, labels: LabelSet | None
-    ) -> Classification:
+    def _finish(self, image: ImageSource, scores: Scores, decode_ms: float, labels: LabelSet | None) -> Classification:
         if scores.labels is not None and labels is not None:
             shares, mass = normalise(scores.labels)
             # Equal probabilities are ordered by name, so that the order of the labels changes nothing.

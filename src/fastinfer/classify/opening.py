@@ -65,6 +65,12 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _is_small(files: GgufModel) -> bool:
+    """Small enough that every CPU core may have an encoder and a KV cache of its own."""
+    projector = files.projector.stat().st_size if files.projector else 0
+    return files.model.stat().st_size + projector < 64 * 2**20
+
+
 def _open_llama(
     preset: Preset, parameters: LlamaClassifyParameters, files: GgufModel, labels: Any, strict: bool
 ) -> Classifier:
@@ -85,6 +91,8 @@ def _open_llama(
     # Imported here so that llama.cpp is loaded with the first model and not with the package.
     from fastinfer.engines.llama.classify import LlamaClassifyConfig, LlamaClassifyEngine
 
+    cores = parameters.n_threads or usable_cores()
+    workers = parameters.workers or (cores if _is_small(files) and parameters.n_gpu_layers == 0 else 1)
     engine = LlamaClassifyEngine(
         LlamaClassifyConfig(
             model=files.model,
@@ -92,7 +100,8 @@ def _open_llama(
             n_ctx=parameters.n_ctx,
             n_batch=parameters.n_batch,
             n_ubatch=parameters.n_ubatch,
-            n_threads=parameters.n_threads or usable_cores(),
+            n_threads=max(1, cores // workers),
+            workers=workers,
             n_gpu_layers=parameters.n_gpu_layers,
             flash_attn=parameters.flash_attn,
             type_k=parameters.type_k,
@@ -102,6 +111,7 @@ def _open_llama(
             image_tokens=image.tokens,
         )
     )
+    decode_workers = parameters.decode_workers or usable_cores()
     description = engine.description
     provenance = Provenance(
         engine=description.engine,
@@ -109,7 +119,8 @@ def _open_llama(
         preset=preset.name,
         fingerprint=preset.fingerprint,
         device=description.device,
-        kernel_path="images encoded in batches" if description.batched_images else "images encoded one by one",
+        kernel_path=("images encoded in batches" if description.batched_images else "images encoded one by one")
+        + f", {workers} worker{'s' if workers > 1 else ''}",
         adjustments=adjustments,
     )
     return Classifier(
@@ -120,8 +131,9 @@ def _open_llama(
         open_prompt=parameters.open_prompt,
         max_label_tokens=parameters.max_label_tokens,
         max_pixels=parameters.max_pixels,
-        batch_images=parameters.vision_max_batch_size,
-        decode_workers=parameters.decode_workers or usable_cores(),
+        # Enough in flight to fill the batches that run and the next ones, while others are being decoded.
+        ahead=2 * parameters.vision_max_batch_size * workers + 2 * decode_workers,
+        decode_workers=decode_workers,
         labels=labels,
     )
 

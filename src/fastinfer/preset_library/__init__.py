@@ -42,4 +42,3 @@ __all__ = [
     "presets",
     "user_preset_files",
 ]
-

@@ -124,7 +124,8 @@ class _Parameters(BaseModel):
 class TurbomindClassifyParameters(_Parameters):
     """Image classification on LMDeploy's TurboMind engine (NVIDIA GPU).
 
-    What each field means, costs and when to change it: ``fastinfer.preset_library.field_docs("classify", "turbomind")``.
+    What each field means, costs and when to change it:
+    ``fastinfer.preset_library.field_docs("classify", "turbomind")``.
     Limits are TurboMind's own, which accepts illegal values silently or ends the process on them.
     """
 
@@ -150,7 +151,8 @@ class TurbomindClassifyParameters(_Parameters):
 class LlamaClassifyParameters(_Parameters):
     """Image classification on llama.cpp (CPU, or any GPU it was built for).
 
-    What each field means, costs and when to change it: ``fastinfer.preset_library.field_docs("classify", "llama.cpp")``.
+    What each field means, costs and when to change it:
+    ``fastinfer.preset_library.field_docs("classify", "llama.cpp")``.
     """
 
     backend: Literal["llama.cpp"]
@@ -164,6 +166,7 @@ class LlamaClassifyParameters(_Parameters):
     type_k: CacheType
     type_v: CacheType
     vision_max_batch_size: Count = 8
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
     decode_workers: Annotated[int, Field(ge=0, le=256)] = 0
     prompt: Prompt = _EMBEDDED_PROMPT
     open_prompt: OpenPrompt = _EMBEDDED_PROMPT

@@ -1,4 +1,9 @@
-"""Classification on llama.cpp: one thread owns the context and works through a queue of images in batches."""
+"""Classification on llama.cpp: a queue of images, and threads that work through it in batches.
+
+Each worker thread owns a context and an image encoder; the weights of the language model are shared. For a small model
+several workers of one CPU thread each do more than one worker of several threads, which wait for each other many times
+in every batch; for a large one the encoder's weights and the KV cache are not worth having twice.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ from fastinfer.engines.llama.context import LlamaContext
 from fastinfer.engines.llama.forward import ForwardPass
 from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
 from fastinfer.engines.llama.vision import ImageEncoder, Prepared
-from fastinfer.errors import EngineDeadError, FastInferError, PromptTooLongError
+from fastinfer.errors import EngineDeadError, EngineUnavailableError, FastInferError, PromptTooLongError
 
 __all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine"]
 
@@ -37,7 +42,8 @@ class LlamaClassifyConfig:
         model, projector: the two GGUF files.
         n_ctx: cells of the KV cache, shared by the images of a batch and their labels.
         n_batch, n_ubatch: most tokens of a decode call, and of one computation.
-        n_threads: CPU threads.
+        n_threads: CPU threads of each worker.
+        workers: batches computed side by side.
         n_gpu_layers: layers on the GPU; -1 all.
         flash_attn: use flash attention.
         type_k, type_v: types of the KV cache.
@@ -52,6 +58,7 @@ class LlamaClassifyConfig:
     n_batch: int
     n_ubatch: int
     n_threads: int
+    workers: int
     n_gpu_layers: int
     flash_attn: bool
     type_k: str
@@ -116,40 +123,33 @@ class _Core:
         self._dead: BaseException | None = None
         self._process = os.getpid()
         self._prompts: dict[str, RenderedPrompt] = {}
+        on_gpu = config.n_gpu_layers != 0
+        if on_gpu and not llama.llama_supports_gpu_offload():
+            raise EngineUnavailableError(
+                f"n_gpu_layers is {config.n_gpu_layers}, and this llama-cpp-python was built for the CPU alone.",
+                hint="Reinstall it with CMAKE_ARGS=-DGGML_CUDA=ON, or set n_gpu_layers=0.",
+            )
         with ExitStack() as undo:
             self._model = LlamaModel(config.model, n_gpu_layers=config.n_gpu_layers)
             undo.callback(self._model.close)
-            self._context = LlamaContext(
-                self._model,
-                n_ctx=config.n_ctx,
-                n_batch=config.n_batch,
-                n_ubatch=config.n_ubatch,
-                n_outputs=min(config.n_batch, 512),
-                n_threads=config.n_threads,
-                flash_attn=config.flash_attn,
-                type_k=config.type_k,
-                type_v=config.type_v,
-            )
-            undo.callback(self._context.close)
-            on_gpu = config.n_gpu_layers != 0 and bool(llama.llama_supports_gpu_offload())
-            self._encoder = ImageEncoder(
-                config.projector,
-                self._model,
-                n_threads=config.n_threads,
-                use_gpu=on_gpu,
-                flash_attn=config.flash_attn,
-                batch_tokens=config.batch_images * (config.image_tokens or 1),
-            )
-            undo.pop_all()
-        self._forward = ForwardPass(self._model, self._context, self._encoder)
+            self._workers: list[_Worker] = []
+            for _ in range(config.workers):
+                worker = _Worker(self._model, config)
+                undo.callback(worker.close)
+                self._workers.append(worker)
+            self._free = undo.pop_all()
         self.description = EngineDescription(
             engine=f"llama.cpp (llama-cpp-python {VERSION})",
             device="GPU" if on_gpu else "CPU",
             image_size=config.image_size,
             batched_images=config.image_tokens is not None,
         )
-        self._thread = threading.Thread(target=self._run, name="fastinfer-llama", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(worker,), name=f"fastinfer-llama-{i}", daemon=True)
+            for i, worker in enumerate(self._workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _render(self, text: str) -> RenderedPrompt:
         prompt = self._prompts.get(text)
@@ -185,28 +185,30 @@ class _Core:
         with self._condition:
             first, self._closed = not self._closed, True
             waiting, self._queue = self._queue, deque()
-            self._condition.notify()
+            self._condition.notify_all()
         for request in waiting:
             _fail(request, EngineDeadError("The engine was closed before this image was classified."))
         if os.getpid() != self._process:
             return
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
         if first:
-            self._encoder.close()
-            self._context.close()
-            self._model.close()
+            self._free.close()
 
-    def _run(self) -> None:
+    def _run(self, worker: _Worker) -> None:
         while batch := self._next_batch():
             try:
-                self._classify(batch)
+                with self._condition:
+                    prompt = self._render(batch[0].task.prompt)
+                worker.classify(batch, prompt)
             except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
                 _log.exception("The classification engine has died.")
                 with self._condition:
                     self._dead = error
                     batch += self._queue
                     self._queue.clear()
+                    self._condition.notify_all()
                 for request in batch:
                     dead = EngineDeadError("The engine died while images were waiting.", hint="Create a new one.")
                     dead.__cause__ = error
@@ -216,7 +218,7 @@ class _Core:
     def _next_batch(self) -> list[_Request]:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""
         with self._condition:
-            while not self._closed:
+            while not self._closed and self._dead is None:
                 batch = self._take()
                 if batch:
                     return batch
@@ -225,9 +227,11 @@ class _Core:
         return []
 
     def _take(self) -> list[_Request]:
+        # A short queue is shared out among the workers; a long one gives each a full batch.
+        most = min(self._config.batch_images, -(-len(self._queue) // len(self._workers)))
         batch: list[_Request] = []
         others: deque[_Request] = deque()
-        while self._queue and len(batch) < self._config.batch_images:
+        while self._queue and len(batch) < most:
             request = self._queue.popleft()
             if batch and request.task is not batch[0].task:
                 others.append(request)
@@ -236,13 +240,47 @@ class _Core:
         self._queue.extendleft(reversed(others))
         return batch
 
-    def _classify(self, batch: list[_Request]) -> None:
+
+class _Worker:
+    """One context with its image encoder; used by one thread."""
+
+    def __init__(self, model: LlamaModel, config: LlamaClassifyConfig) -> None:
+        self._n_ctx = config.n_ctx
+        self._context = LlamaContext(
+            model,
+            n_ctx=config.n_ctx,
+            n_batch=config.n_batch,
+            n_ubatch=config.n_ubatch,
+            n_outputs=min(config.n_batch, 512),
+            n_threads=config.n_threads,
+            flash_attn=config.flash_attn,
+            type_k=config.type_k,
+            type_v=config.type_v,
+        )
+        try:
+            self._encoder = ImageEncoder(
+                config.projector,
+                model,
+                n_threads=config.n_threads,
+                use_gpu=config.n_gpu_layers != 0,
+                flash_attn=config.flash_attn,
+                batch_tokens=config.batch_images * (config.image_tokens or 1),
+            )
+        except FastInferError:
+            self._context.close()
+            raise
+        self._forward = ForwardPass(model, self._context, self._encoder)
+
+    def close(self) -> None:
+        self._encoder.close()
+        self._context.close()
+
+    def classify(self, batch: list[_Request], prompt: RenderedPrompt) -> None:
+        """Answer every request of a batch that shares a task."""
         task = batch[0].task
         started = time.perf_counter()
         with ExitStack() as stack:
             ready: list[tuple[_Request, Prepared]] = []
-            with self._condition:
-                prompt = self._render(task.prompt)
             for request in batch:
                 try:
                     prepared = stack.enter_context(self._encoder.prepare(prompt, request.pixels))
@@ -262,7 +300,7 @@ class _Core:
                 f"The prompt with its image takes {prepared.n_tokens} tokens, and {limit} fit.",
                 tokens=prepared.n_tokens,
                 limit=limit,
-                hint=f"Raise n_ctx (now {self._config.n_ctx}), shorten the prompt, or use smaller images.",
+                hint=f"Raise n_ctx (now {self._n_ctx}), shorten the prompt, or use smaller images.",
             )
 
     def _score(self, members: list[tuple[_Request, Prepared]], task: Task, started: float) -> None:

@@ -232,7 +232,8 @@ class ForwardPass:
         while at < len(items):
             depth = max(span.depth for *_, span in items[at:])
             most = max(1, len(free) // depth)
-            part, tokens = [], 0
+            part: list[tuple[_ImageState, int, int, Span]] = []
+            tokens = 0
             for item in items[at : at + most]:
                 tokens += len(item[3].tokens)
                 if part and tokens > self._context.n_outputs:
@@ -253,9 +254,7 @@ class ForwardPass:
             for sequence in sequences:
                 self._context.remove(sequence)
 
-    def _evaluate(
-        self, part: list[tuple[_ImageState, int, int, Span]], sequences: list[int], trie: LabelTrie
-    ) -> None:
+    def _evaluate(self, part: list[tuple[_ImageState, int, int, Span]], sequences: list[int], trie: LabelTrie) -> None:
         for (_, parent, _, _), sequence in zip(part, sequences, strict=True):
             self._context.copy(parent, sequence)
         lengths = [len(span.tokens) for *_, span in part]

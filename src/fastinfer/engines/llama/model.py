@@ -103,7 +103,8 @@ class LlamaModel:
         # Templates take the content as a string or as a list of parts; each kind fails on the other in its own way.
         for form in (content, [{"type": "text", "text": content}]):
             try:
-                prompt = formatter(messages=[{"role": "user", "content": form}]).prompt
+                messages: Any = [{"role": "user", "content": form}]
+                prompt = formatter(messages=messages).prompt
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 cause: Exception | None = error
                 continue

@@ -47,7 +47,8 @@ class Prepared:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self.chunks = [_chunk(mtmd.mtmd_input_chunks_get(handle, i)) for i in range(mtmd.mtmd_input_chunks_size(handle))]
+        count = mtmd.mtmd_input_chunks_size(handle)
+        self.chunks = [_chunk(mtmd.mtmd_input_chunks_get(handle, i)) for i in range(count)]
         self.n_tokens = sum(c.n_tokens for c in self.chunks)
 
     def __enter__(self) -> Prepared:
@@ -143,7 +144,9 @@ class ImageEncoder:
         mtmd.mtmd_bitmap_free(bitmap)
         if code:
             mtmd.mtmd_input_chunks_free(chunks)
-            raise ImageDecodeError(f"The model's preprocessing refuses an image of {width}x{height} pixels (code {code}).")
+            raise ImageDecodeError(
+                f"The model's preprocessing refuses an image of {width}x{height} pixels (code {code})."
+            )
         return Prepared(chunks)
 
     def encode(self, chunks: Sequence[Chunk]) -> None:
@@ -172,7 +175,8 @@ class ImageEncoder:
         return 1
 
     def _read(self, pointer: Any, chunk: Chunk) -> Floats:
-        return np.ctypeslib.as_array(pointer, shape=(chunk.n_tokens, self._width)).copy()
+        embeddings: Floats = np.ctypeslib.as_array(pointer, shape=(chunk.n_tokens, self._width)).copy()
+        return embeddings
 
     def decode_with_helper(self, context: Any, chunk: Chunk, position: int, sequence: int, n_batch: int) -> None:
         """Evaluate an encoded image through llama.cpp's helper, which knows each model's positions and mask.
@@ -191,7 +195,7 @@ class ImageEncoder:
             sequence,
             n_batch,
             ctypes.byref(reached),
-            ctypes.cast(None, mtmd.mtmd_helper_post_decode_callback),
+            mtmd.mtmd_helper_post_decode_callback(0),
             None,
         )
         if code:
