@@ -21,7 +21,7 @@ from PIL import Image
 
 def everyday_pictures(packages: Path) -> list[tuple[str, Image.Image]]:
     """The unseen style's everyday pictures on white, at the model's size."""
-    concepts = {c.name: c for c in load_concepts(packages / "emojibase")}
+    concepts = {c.name: c for c in load_concepts(packages)}
     svgs, by_code = read_icons(packages, UNSEEN_SET)
     pictures = []
     for name in (Path(__file__).parent / "everyday.txt").read_text().split("\n"):

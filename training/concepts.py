@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,11 +191,13 @@ def plain_name(label: str, subgroup: str) -> str:
     return lowered
 
 
-def load_concepts(emojibase: Path) -> list[Concept]:
-    """Concepts from an unpacked ``emojibase-data`` package; entries that share a plain name are merged."""
-    entries = json.loads((emojibase / "en/data.json").read_text("utf-8"))
-    subgroups = json.loads((emojibase / "meta/groups.json").read_text("utf-8"))["subgroups"]
-    shortcodes = [json.loads((emojibase / f"en/shortcodes/{n}.json").read_text("utf-8")) for n in ("github", "iamcal")]
+def load_concepts(packages: Path) -> list[Concept]:
+    """Concepts from the npm package ``emojibase-data``; entries that share a plain name are merged."""
+    (archive,) = packages.glob("emojibase-data-[0-9]*.tgz")
+    with tarfile.open(archive) as tar:
+        entries = json.load(tar.extractfile("package/en/data.json"))
+        subgroups = json.load(tar.extractfile("package/meta/groups.json"))["subgroups"]
+        shortcodes = [json.load(tar.extractfile(f"package/en/shortcodes/{n}.json")) for n in ("github", "iamcal")]
     merged: dict[str, dict[str, list[str]]] = {}
     for entry in entries:
         subgroup = subgroups.get(str(entry.get("subgroup")), "")

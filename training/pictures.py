@@ -189,7 +189,7 @@ def _chunks(items: list, size: int) -> list[list]:
 
 def build(packages: Path, workers: int) -> tuple[list[Concept], Pictures, list[tuple[int, np.ndarray]]]:
     """Concepts, training pictures, and the unseen style's pictures as (concept, RGBA)."""
-    concepts = load_concepts(packages / "emojibase")
+    concepts = load_concepts(packages)
     index = {c.name: i for i, c in enumerate(concepts)}
 
     def concept_of(name: str, flip: bool) -> int:

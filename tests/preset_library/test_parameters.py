@@ -15,6 +15,8 @@ from fastinfer.preset_library.schema import PARAMETER_CLASSES
 BASES: dict[tuple[Kind, str], Preset] = {}
 for _kind, _backend in PARAMETER_CLASSES:
     BASES[_kind, _backend] = preset("prod" if _backend == "turbomind" else "embedded", kind=_kind)
+    if _backend == "llama.cpp":
+        BASES[_kind, _backend] = BASES[_kind, _backend].replace(flash_attn=True)
 
 FIELDS = [(key, name) for key, base in BASES.items() for name in type(base.parameters).model_fields]
 FREE = {"n_ctx", "n_batch", "n_ubatch"}  # tied to each other by rules of their own
@@ -75,7 +77,7 @@ def test_a_choice_is_accepted_exactly_when_it_is_documented(key: Any, name: str)
     choices = get_args(PARAMETER_CLASSES[key].model_fields[name].annotation)
     if not choices:
         return
-    # The one pair rule among choices, quantised values without flash attention, is off: embedded has it on.
+    # The one pair rule among choices, quantised values without flash attention, is off: the bases have it on.
     assert all(accepts(key, name, choice) for choice in choices)
     assert all(repr(choice) in legal(key, name) for choice in choices)
     assert not any(accepts(key, name, other) for other in ("", "q9", 3, 4.0, True, False, None, choices))

@@ -35,7 +35,7 @@ OTHER_VALUES = {
     "n_gpu_layers": 7,
     "flash_attn": False,
     "type_k": "bf16",
-    "type_v": "f32",
+    "type_v": "bf16",
     "decode_workers": 2,
     "workers": 4,
     "parallel": 5,
@@ -49,7 +49,11 @@ OTHER_VALUES = {
     "repeat_last_n": -1,
     "repeat_penalty": 1.2,
 }
-BASES = [preset("prod", kind="classify"), preset("embedded", kind="classify"), preset("embedded", kind="chat")]
+BASES = [
+    preset("prod", kind="classify"),
+    preset("embedded", kind="classify").replace(flash_attn=True),
+    preset("embedded", kind="chat"),
+]
 
 
 def test_parameters_are_attributes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -83,6 +84,7 @@ class Classifier:
 
     @labels.setter
     def labels(self, labels: Iterable[str] | None) -> None:
+        self._check_open()
         checked = None if labels is None else check_labels(labels)
         self._task(checked)
         self._labels = checked
@@ -173,7 +175,8 @@ class Classifier:
         """Give the memory back. What waits fails with EngineDeadError. Idempotent."""
         self._closed = True
         self._engine.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        # Not cancelled but answered: with the engine closed, each of them fails at once with EngineDeadError.
+        self._pool.shutdown(wait=True)
 
     def __enter__(self) -> Classifier:
         return self
@@ -189,10 +192,15 @@ class Classifier:
         return f"<Classifier {self._provenance.preset!r}: {self._provenance.model}, {labels}, {state}>"
 
     def _job(self, labels: Iterable[str] | None) -> Job:
-        if self._closed:
-            raise EngineDeadError("The classifier is closed.", hint="Create a new one with fastinfer.classifier().")
+        self._check_open()
         chosen = self._labels if labels is None else check_labels(labels)
         return _ClassifyJob(self, chosen, self._task(chosen))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineDeadError("The classifier is closed.", hint="Create a new one with fastinfer.classifier().")
+        # After a fork, neither the engine's threads nor those that decode are there, and locks may be held for ever.
+        self._engine.check_process()
 
     def _task(self, labels: LabelSet | None) -> Task:
         """The task for a label set; equal label sets share one, so that their images share batches."""
@@ -215,6 +223,7 @@ class Classifier:
 
     def _start(self, image: ImageSource, task: Task) -> tuple[Future[Scores], float]:
         begun = time.perf_counter()
+        self._check_open()
         picture = load_image(image, max_pixels=self._max_pixels, size=self._engine.description.image_size)
         pixels = to_rgb_array(picture)
         return self._engine.submit(pixels, task), (time.perf_counter() - begun) * 1e3
@@ -282,12 +291,16 @@ class _within:  # noqa: N801  reads like the statement it is
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._expired = False
+        self._before = 0
+        self._task: asyncio.Task[object] | None = None
         self._handle: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        if self._seconds is not None and task is not None:
-            self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expire, task)
+        self._task = asyncio.current_task()
+        if self._task is not None and sys.version_info >= (3, 11):
+            self._before = self._task.cancelling()
+        if self._seconds is not None and self._task is not None:
+            self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expire, self._task)
 
     def _expire(self, task: asyncio.Task[object]) -> None:
         self._expired = True
@@ -296,5 +309,12 @@ class _within:  # noqa: N801  reads like the statement it is
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        if self._expired and kind is asyncio.CancelledError:
+        if not self._expired or self._task is None:
+            return
+        # From Python 3.11 on, tasks count their cancellations; one that was this timeout's must not be left over, and
+        # one that was somebody else's goes on.
+        others = 0
+        if sys.version_info >= (3, 11):
+            others = self._task.uncancel()
+        if kind is asyncio.CancelledError and others <= self._before:
             raise asyncio.TimeoutError

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from fastinfer.classify.results import Classification
 from fastinfer.engines.base import Scores
-from fastinfer.errors import FastInferError
+from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
 
 __all__ = ["Job", "check_errors", "run", "run_async"]
@@ -59,7 +59,14 @@ class _Window:
         return self._open and len(self._items) < self._ahead
 
     def add(self, image: ImageSource) -> None:
-        self._items.append((image, self._pool.submit(self._job.start, image)))
+        try:
+            started = self._pool.submit(self._job.start, image)
+        except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
+            started = _Started()
+            dead = EngineDeadError("The classifier was closed before this image was classified.")
+            dead.__cause__ = error
+            started.set_exception(dead)
+        self._items.append((image, started))
 
     def end(self, error: Exception | None = None) -> None:
         """No more input: it was exhausted, or it raised."""

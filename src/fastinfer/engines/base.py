@@ -98,6 +98,14 @@ class ClassifyEngine(Protocol):
         """
         ...
 
+    def check_process(self) -> None:
+        """Refuse work in another process than the engine's own; takes no lock.
+
+        Raises:
+            EngineDeadError: the process was forked after the engine was created.
+        """
+        ...
+
     def close(self) -> None:
         """Fail what waits with EngineDeadError, free all memory. Idempotent."""
         ...

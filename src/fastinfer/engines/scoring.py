@@ -67,6 +67,7 @@ class LabelTrie:
         size: number of nodes.
         rows: tokens in all spans, one evaluation each for every image.
         depth: levels of spans.
+        longest: tokens in the longest span.
     """
 
     def __init__(self, labels: Sequence[Sequence[int]]) -> None:
@@ -88,6 +89,7 @@ class LabelTrie:
         self.spans = _branches(self.root)
         self.rows = sum(_count(s) for s in self.spans)
         self.depth = max((s.depth for s in self.spans), default=0)
+        self.longest = max((_longest(s) for s in self.spans), default=0)
 
     def start(self) -> Doubles:
         """Log-probabilities of the paths to all nodes, known only for the root yet."""
@@ -136,6 +138,10 @@ def _branches(node: Node) -> tuple[Span, ...]:
 
 def _count(span: Span) -> int:
     return len(span.tokens) + sum(_count(b) for b in span.branches)
+
+
+def _longest(span: Span) -> int:
+    return max(len(span.tokens), *(_longest(b) for b in span.branches), 0)
 
 
 def log_sum_exp(rows: Floats) -> Doubles:

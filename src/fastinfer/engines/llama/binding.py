@@ -55,8 +55,9 @@ REQUIRED_CONTEXT = ("flash_attn_type", "kv_unified", "n_outputs_max", "n_seq_max
 
 _log = logging.getLogger("fastinfer.llama")
 _log.addHandler(logging.NullHandler())
-# ggml's levels; 5 continues the line before. What ggml calls information is detail to our users.
-_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.ERROR, 4: logging.DEBUG, 5: logging.DEBUG}
+# ggml's levels: debug, information, warning, error, and 5 continues the line before. What ggml calls information is
+# detail to our users, and its warnings are about settings that are meant, such as one context for many sequences.
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.INFO, 4: logging.ERROR, 5: logging.DEBUG}
 
 
 @llama.llama_log_callback  # type: ignore[untyped-decorator]

@@ -33,6 +33,9 @@ __all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine"]
 
 _log = logging.getLogger(__name__)
 
+#: Rendered prompts that are kept; a prompt that names the labels is another one for every label set.
+_KEPT_PROMPTS = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaClassifyConfig:
@@ -109,6 +112,14 @@ class LlamaClassifyEngine:
         """
         return self._core.submit(pixels, task)
 
+    def check_process(self) -> None:
+        """Refuse work in another process than the engine's own; takes no lock.
+
+        Raises:
+            EngineDeadError: the process was forked after the engine was created.
+        """
+        self._core.check_process()
+
     def close(self) -> None:
         """Fail what waits, wait for the batch that runs, free all memory. Idempotent, from any thread."""
         self._finalizer()
@@ -122,6 +133,7 @@ class _Core:
         self._closed = False
         self._dead: BaseException | None = None
         self._process = os.getpid()
+        self._free_by: threading.Thread | None = None
         self._prompts: dict[str, RenderedPrompt] = {}
         on_gpu = config.n_gpu_layers != 0
         if on_gpu and not llama.llama_supports_gpu_offload():
@@ -132,6 +144,7 @@ class _Core:
         with ExitStack() as undo:
             self._model = LlamaModel(config.model, n_gpu_layers=config.n_gpu_layers)
             undo.callback(self._model.close)
+            self._model.render("")  # a model without a usable chat template fails here, not at the first image
             self._workers: list[_Worker] = []
             for _ in range(config.workers):
                 worker = _Worker(self._model, config)
@@ -154,15 +167,19 @@ class _Core:
     def _render(self, text: str) -> RenderedPrompt:
         prompt = self._prompts.get(text)
         if prompt is None:
+            if len(self._prompts) >= _KEPT_PROMPTS:
+                del self._prompts[next(iter(self._prompts))]
             prompt = self._prompts[text] = self._model.render(text)
         return prompt
 
     def tokenize_label(self, label: str, prompt: str) -> list[int]:
+        self.check_process()
         with self._condition:
             self._check_alive()
             return self._model.tokenize(self._render(prompt).lead + label)
 
     def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+        self.check_process()
         request = _Request(np.ascontiguousarray(pixels), task, Future())
         with self._condition:
             self._check_alive()
@@ -175,6 +192,9 @@ class _Core:
             raise EngineDeadError("The engine is closed.", hint="Create a new one.")
         if self._dead is not None:
             raise EngineDeadError("The engine has died.", hint="Create a new one.") from self._dead
+
+    def check_process(self) -> None:
+        # Before any lock is taken: a thread that held it at the fork is not there to release it.
         if os.getpid() != self._process:
             raise EngineDeadError(
                 "The engine was created before a fork and does not exist in this process.",
@@ -182,21 +202,30 @@ class _Core:
             )
 
     def close(self) -> None:
+        if os.getpid() != self._process:
+            return
         with self._condition:
             first, self._closed = not self._closed, True
             waiting, self._queue = self._queue, deque()
             self._condition.notify_all()
         for request in waiting:
             _fail(request, EngineDeadError("The engine was closed before this image was classified."))
-        if os.getpid() != self._process:
-            return
+        me = threading.current_thread()
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            if thread is not me:
                 thread.join()
-        if first:
+        if first and me in self._threads:
+            # The garbage collector runs in any thread, also in a worker's in the middle of a batch.
+            self._free_by = me
+        elif first:
             self._free.close()
 
     def _run(self, worker: _Worker) -> None:
+        self._work(worker)
+        if self._free_by is threading.current_thread():
+            self._free.close()
+
+    def _work(self, worker: _Worker) -> None:
         while batch := self._next_batch():
             try:
                 with self._condition:
@@ -245,7 +274,7 @@ class _Worker:
     """One context with its image encoder; used by one thread."""
 
     def __init__(self, model: LlamaModel, config: LlamaClassifyConfig) -> None:
-        self._n_ctx = config.n_ctx
+        self._n_ctx, self._n_ubatch = config.n_ctx, min(config.n_batch, config.n_ubatch)
         self._context = LlamaContext(
             model,
             n_ctx=config.n_ctx,
@@ -297,10 +326,19 @@ class _Worker:
         limit = self._forward.prompt_limit(task)
         if prepared.n_tokens > limit:
             raise PromptTooLongError(
-                f"The prompt with its image takes {prepared.n_tokens} tokens, and {limit} fit.",
+                f"The prompt with its image takes {prepared.n_tokens} tokens, and {limit} fit beside the answers.",
                 tokens=prepared.n_tokens,
                 limit=limit,
-                hint=f"Raise n_ctx (now {self._n_ctx}), shorten the prompt, or use smaller images.",
+                hint=f"Raise n_ctx (now {self._n_ctx}), shorten the prompt or the labels, or use smaller images.",
+            )
+        # llama.cpp ends the process on this one.
+        largest = max((c.n_tokens for c in prepared.chunks if c.tokens is None), default=0)
+        if self._encoder.looks_ahead and largest > self._n_ubatch:
+            raise PromptTooLongError(
+                f"The image takes {largest} tokens, which this model has to see at once, and n_ubatch is less.",
+                tokens=largest,
+                limit=self._n_ubatch,
+                hint=f"Raise n_ubatch and n_batch to {largest} or more.",
             )
 
     def _score(self, members: list[tuple[_Request, Prepared]], task: Task, started: float) -> None:

@@ -55,7 +55,8 @@ class LlamaContext:
     ) -> None:
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, n_batch, n_ubatch
-        params.n_seq_max, params.n_outputs_max = MAX_SEQUENCES, n_outputs
+        # llama.cpp ends the process where there is no room for an output of every sequence.
+        params.n_seq_max, params.n_outputs_max = MAX_SEQUENCES, max(n_outputs, MAX_SEQUENCES)
         params.n_threads = params.n_threads_batch = n_threads
         params.flash_attn_type = 1 if flash_attn else 0
         params.type_k, params.type_v = CACHE_TYPES[type_k], CACHE_TYPES[type_v]

@@ -50,20 +50,25 @@ class ForwardPass:
 
     def prompt_limit(self, task: Task) -> int:
         """Most tokens a prompt with its image may take."""
-        return self._context.n_ctx - self._reserve(task, 1)
+        return max(0, self._context.n_ctx - self._reserve(task, 1))
 
     def _reserve(self, task: Task, images: int) -> int:
         """Cells to keep free for answers: the whole trie, or as much of it as is evaluated at once."""
         if task.trie is None:
             return task.max_tokens * images
-        return min(task.trie.rows * images, task.trie.depth * self._context.n_outputs)
+        return min(task.trie.rows * images, task.trie.depth * max(self._context.n_outputs, task.trie.longest))
 
     def groups(self, images: Sequence[Prepared], task: Task) -> Iterator[Sequence[Prepared]]:
-        """Cut a batch so that each part fits the KV cache; the order is kept."""
+        """Cut a batch so that each part fits the KV cache and its sequences; the order is kept."""
+        # One sequence holds the prefix, and every level of the trie needs at least one.
+        most = max(1, MAX_SEQUENCES - 1 - (task.trie.depth if task.trie else 0))
+        if task.trie is None:
+            most = min(most, self._context.n_outputs)  # a step of naming evaluates one token of each image
         part: list[Prepared] = []
         used = 0
         for image in images:
-            if part and used + image.n_tokens + self._reserve(task, len(part) + 1) > self._context.n_ctx:
+            cells = used + image.n_tokens + self._reserve(task, len(part) + 1)
+            if part and (len(part) == most or cells > self._context.n_ctx):
                 yield part
                 part, used = [], 0
             part.append(image)
@@ -263,13 +268,16 @@ class ForwardPass:
             [np.arange(p, p + n, dtype=np.int32) for (_, _, p, _), n in zip(part, lengths, strict=True)]
         )
         owners = np.repeat(_int32(sequences), lengths)
-        rows = self._context.decode_tokens(tokens, positions, owners, np.ones(len(tokens), np.int8))
-        norms, ends = self._norms(rows)
-        row = 0
-        for state, _, _, span in part:
-            for node in span.nodes:
+        nodes = [(state, node) for state, _, _, span in part for node in span.nodes]
+        # More than one step only for a single span that is longer than a decode call may be.
+        step = self._context.n_outputs
+        for at in range(0, len(tokens), step):
+            now = slice(at, at + step)
+            wanted = np.ones(len(tokens[now]), np.int8)
+            rows = self._context.decode_tokens(tokens[now], positions[now], owners[now], wanted)
+            norms, ends = self._norms(rows)
+            for row, (state, node) in enumerate(nodes[now]):
                 trie.extend(state.paths, state.ends, node, rows[row], norms[row], ends[row])
-                row += 1
 
 
 def _int32(values: list[int]) -> npt.NDArray[np.int32]:

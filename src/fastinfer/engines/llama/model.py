@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jinja2 import TemplateError
 
 from fastinfer.engines.llama.binding import Jinja2ChatFormatter, llama
 from fastinfer.errors import ModelLoadError
@@ -51,14 +52,16 @@ class LlamaModel:
         if not self.handle:
             raise ModelLoadError(
                 f"llama.cpp cannot load {path.name}.",
-                hint="Log lines of the logger 'fastinfer.llama' at level DEBUG say why; the architecture may be "
-                "newer than the installed llama-cpp-python.",
+                hint="The logger 'fastinfer.llama' says why; the architecture may be newer than the installed "
+                "llama-cpp-python.",
             )
         self._vocab: Any = llama.llama_model_get_vocab(self.handle)
         self.vocabulary_size = int(llama.llama_vocab_n_tokens(self._vocab))
         self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
         ends = [t for t in range(self.vocabulary_size) if llama.llama_vocab_is_eog(self._vocab, t)]
         self.end_tokens: npt.NDArray[np.int64] = np.array(ends, dtype=np.int64)
+        # Some tokenizers put a space before any text, which is wrong for text that continues another one.
+        self._anchor = "\n" if self.piece(next(iter(self._tokens("a")), 0)).startswith(b" ") else ""
 
     def close(self) -> None:
         """Free the weights. Idempotent."""
@@ -67,7 +70,10 @@ class LlamaModel:
             self.handle = None
 
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of plain text; nothing in it becomes a special token."""
+        """Tokens of plain text that continues other text; nothing in it becomes a special token."""
+        return self._tokens(self._anchor + text)[len(self._tokens(self._anchor)) :]
+
+    def _tokens(self, text: str) -> list[int]:
         data = text.encode()
         room = len(data) + 8
         tokens = (ctypes.c_int32 * room)()
@@ -91,25 +97,28 @@ class LlamaModel:
         source = llama.llama_model_chat_template(self.handle, None)
         if not source:
             raise ModelLoadError("The model has no chat template.", hint="Choose an instruction-tuned model.")
-        formatter = Jinja2ChatFormatter(
-            template=source.decode("utf-8", "replace"),
-            eos_token=self._special(llama.llama_vocab_eos(self._vocab)),
-            # Where the tokenizer adds the first token by itself, the template must not add it again.
-            bos_token=""
-            if llama.llama_vocab_get_add_bos(self._vocab)
-            else self._special(llama.llama_vocab_bos(self._vocab)),
-        )
+        bos = self._special(llama.llama_vocab_bos(self._vocab))
+        try:
+            formatter = Jinja2ChatFormatter(
+                template=source.decode("utf-8", "replace"),
+                eos_token=self._special(llama.llama_vocab_eos(self._vocab)),
+                bos_token=bos,
+            )
+        except TemplateError as error:
+            raise ModelLoadError(f"The model's chat template is no Jinja template: {error}.") from error
         content = f"{_IMAGE}\n{_TEXT}"
         # Templates take the content as a string or as a list of parts; each kind fails on the other in its own way.
         for form in (content, [{"type": "text", "text": content}]):
             try:
                 messages: Any = [{"role": "user", "content": form}]
                 prompt = formatter(messages=messages).prompt
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, TemplateError) as error:
                 cause: Exception | None = error
                 continue
             if prompt.count(_IMAGE) == 1 and prompt.count(_TEXT) == 1:
-                return _split(prompt, text)
+                # Where the tokenizer adds the first token by itself, the template must not add it again.
+                twice = bool(bos) and llama.llama_vocab_get_add_bos(self._vocab)
+                return _split(prompt.removeprefix(bos) if twice else prompt, text)
             cause = None
         raise ModelLoadError("The model's chat template cannot take an image and a text.") from cause
 

@@ -102,10 +102,10 @@ class ImageEncoder:
                 hint="Take the mmproj file of the same repository as the model.",
             )
         self._width = model.embedding_width
+        #: The tokens of an image see each other, so they have to be evaluated at once.
+        self.looks_ahead = bool(mtmd.mtmd_decode_use_non_causal(self.handle, None))
         #: Images go through llama.cpp's own helper where positions have several dimensions or attention looks ahead.
-        self.needs_helper = bool(mtmd.mtmd_decode_use_mrope(self.handle)) or bool(
-            mtmd.mtmd_decode_use_non_causal(self.handle, None)
-        )
+        self.needs_helper = self.looks_ahead or bool(mtmd.mtmd_decode_use_mrope(self.handle))
 
     def close(self) -> None:
         """Free the encoder. Idempotent."""

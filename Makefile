@@ -1,0 +1,41 @@
+# make demo   set everything up and classify the sample images
+# make test   set everything up, check style and types, run the tests
+#
+# The first call creates .venv and compiles llama-cpp-python from source: about six minutes on two cores, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LINT_PATHS := src tests benchmarks training
+
+.PHONY: demo test lint types setup clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing fastinfer and what it needs into $(VENV)."
+	@echo "llama-cpp-python is compiled from source on the way: about six minutes on two cores, only the first time."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,notebook]' & pid=$$!; \
+	 started=$$(date +%s); \
+	 while kill -0 $$pid 2>/dev/null; do sleep 1; now=$$(($$(date +%s) - started)); \
+	   if [ $$((now % 30)) -eq 0 ] && [ $$now -gt 0 ]; then echo "  still installing, $$now s"; fi; done; wait $$pid
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/fastinfer demo
+
+lint: $(READY)
+	@$(BIN)/ruff check $(LINT_PATHS)
+	@$(BIN)/ruff format --check $(LINT_PATHS)
+
+types: $(READY)
+	@$(BIN)/mypy
+
+test: $(READY) lint types
+	@$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

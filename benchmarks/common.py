@@ -1,0 +1,116 @@
+"""What every benchmark shares: where it ran, how figures are kept, and the pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/results"
+PACKAGES = ROOT / ".work/npm"
+sys.path.insert(0, str(ROOT / "training"))
+
+EVERYDAY = [line for line in (ROOT / "training/everyday.txt").read_text("utf-8").split("\n") if line]
+
+
+def environment() -> dict[str, object]:
+    """Hardware, versions and commit of this run."""
+    cpu = "unknown"
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "src", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    packages = ("llama-cpp-python", "numpy", "pillow")
+    return {
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "commit": commit.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
+    }
+
+
+def save(name: str, command: str, figures: dict[str, object]) -> None:
+    """Write ``results/NAME.json`` and print it."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    content = {"command": command, "environment": environment(), **figures}
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    (RESULTS / f"{name}.json").write_text(text + "\n", "utf-8")
+    print(text)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median with the lowest and highest value."""
+    return {"median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}
+
+
+def interleave(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Call every run once a round, in turn, so that a machine that slows down slows all of them."""
+    measured: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            measured[name].append(run())
+    return measured
+
+
+def everyday_pictures(size: int) -> list[Image.Image]:
+    """The 100 everyday things in the OpenMoji style, which the embedded model was not trained on, on white."""
+    from concepts import load_concepts
+    from pictures import UNSEEN_SET, find_icons, rasterise, read_icons
+
+    _fetch("@iconify-json/openmoji@1.2.29", "iconify-json-openmoji-1.2.29.tgz")
+    _fetch("emojibase-data@17.0.0", "emojibase-data-17.0.0.tgz")
+    concepts = {c.name: c for c in load_concepts(PACKAGES)}
+    svgs, by_code = read_icons(PACKAGES, UNSEEN_SET)
+    pictures = []
+    for name in EVERYDAY:
+        picture = Image.fromarray(rasterise(find_icons(concepts[name], svgs, by_code, general=False)[0], size))
+        white = Image.new("RGB", picture.size, "white")
+        white.paste(picture, mask=picture.getchannel("A"))
+        pictures.append(white)
+    return pictures
+
+
+def digit_pictures() -> tuple[list[Image.Image], list[str]]:
+    """The held-out handwritten digits, 160x160 px, black on white, with their labels."""
+    from pictures import digit_picture, handwritten_digits
+
+    _, inks, _, labels = handwritten_digits()
+    pictures = []
+    for ink in inks:
+        alpha = digit_picture(ink)[..., 3]
+        pictures.append(Image.fromarray(np.repeat(255 - alpha[..., None], 3, axis=2)))
+    return pictures, [str(label) for label in labels]
+
+
+def as_png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _fetch(package: str, archive: str) -> None:
+    if (PACKAGES / archive).exists():
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SystemExit(f"npm is needed to fetch {package}, which holds the pictures.")
+    PACKAGES.mkdir(parents=True, exist_ok=True)
+    subprocess.run([npm, "pack", "--silent", package], cwd=PACKAGES, check=True, capture_output=True)

@@ -1,0 +1,135 @@
+"""Writes the generated sections of README.md: the presets' table, and the figures from ``results/``.
+
+python benchmarks/readme.py          # rewrites README.md
+python benchmarks/readme.py --check  # exits with 1 if it would change
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import fastinfer
+from fastinfer.preset_library import field_docs
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSIFY = (
+    "model", "session_len", "max_batch_size", "max_concurrent_requests", "cache_max_entry_count",
+    "cache_block_seq_len", "max_prefill_token_num", "quant_policy", "n_ctx", "n_batch", "n_gpu_layers",
+    "vision_max_batch_size",
+)  # fmt: skip
+CHAT = (
+    "model", "n_ctx", "parallel", "n_batch", "n_ubatch", "type_k", "type_v", "flash_attn", "n_gpu_layers",
+    "cache_reuse", "temperature", "top_p", "top_k", "min_p", "repeat_penalty",
+)  # fmt: skip
+
+
+def result(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text("utf-8"))
+    return content
+
+
+def shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"`{value}`" if isinstance(value, str) else str(value)
+
+
+def presets() -> str:
+    """One table for each kind: a row for each parameter, a column for each preset."""
+    parts = []
+    for kind, fields in (("classify", CLASSIFY), ("chat", CHAT)):
+        found = fastinfer.presets(kind)  # type: ignore[arg-type]
+        head = " | ".join(p.name for p in found)
+        lines = [f"| {kind} | {head} | what it does |", "|---" * (len(found) + 2) + "|"]
+        for name in fields:
+            values = [getattr(p.parameters, name, None) for p in found]
+            docs = {n: d for p in found for n, d in field_docs(kind, p.parameters.backend).items()}  # type: ignore[arg-type]
+            effect = docs[name].effect.split(". ")[0].rstrip(".")
+            lines.append(f"| `{name}` | " + " | ".join(shown(v) for v in values) + f" | {effect} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def figures() -> str:
+    """What was measured, with the command for each."""
+    accuracy, exact = result("accuracy"), result("exactness")
+    speed, foot = result("speed"), result("footprint")
+    digits, everyday = accuracy["digits"], accuracy["everyday_unseen_style"]
+    large, small = speed["png_256px"], speed["png_112px"]
+    rows: list[tuple[str, str, str]] = [
+        (
+            "handwritten digits right, 10 labels",
+            f"{digits['top1']:.3f} of {digits['pictures']}",
+            "accuracy",
+        ),
+        (
+            "everyday pictograms right in a style it never saw, 100 labels",
+            f"{everyday['top1']:.2f} (top 5: {everyday['top5']:.2f}) of {everyday['pictures']}",
+            "accuracy",
+        ),
+        (
+            f"largest difference to brute force, {exact['images']} images x {exact['labels']} labels",
+            f"{max(exact['largest_difference_to_brute_force'].values()):.0e}",
+            "exactness",
+        ),
+    ]
+    for size, data in (("256", large), ("112", small)):
+        rates, times = data["images_per_second"], data["times_the_chat_handler"]
+        rows.append(
+            (
+                f"images a second, {size} px PNG files, 100 labels",
+                f"{rates['ours_100_labels']['median']:.0f}, "
+                f"{times['ours_100_labels']['median']:.1f} times llama-cpp-python's chat handler "
+                f"({times['ours_100_labels']['min']:.1f} to {times['ours_100_labels']['max']:.1f})",
+                "speed",
+            )
+        )
+    rows += [
+        (
+            "time of 100 labels over that of 2",
+            f"{large['cost_of_100_labels_over_2']['median']:.2f} times",
+            "speed",
+        ),
+        ("`import fastinfer`", f"{foot['import_ms']['median']:.0f} ms", "footprint"),
+        (
+            f"memory growth over {foot['stream']['images']:,} images, after the first 1,000",
+            f"{foot['stream']['peak_growth_mb_after_1000']:.0f} MB",
+            "footprint",
+        ),
+    ]
+    where = speed["environment"]
+    lines = ["| what | figure | command |", "|---|---|---|"]
+    lines += [f"| {what} | {figure} | `python benchmarks/{script}.py` |" for what, figure, script in rows]
+    lines.append("")
+    lines.append(
+        f"{where['cpu']}, {where['cores']} cores, llama-cpp-python {where['versions']['llama-cpp-python']}, "
+        f"Python {where['python']}; medians, with the lowest and highest round in brackets."
+    )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    path = ROOT / "README.md"
+    text = path.read_text("utf-8")
+    new = text
+    for name, section in (("presets", presets()), ("figures", figures())):
+        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
+        new = re.sub(pattern, lambda m, s=section: m[1] + s + m[2], new, flags=re.DOTALL)
+    if check:
+        return int(new != text)
+    path.write_text(new, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""``fastinfer explain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastinfer.cli import output
+from fastinfer.cli.options import Debug, Json, PresetKind
+
+if TYPE_CHECKING:
+    from fastinfer.preset_library import Preset
+
+__all__ = ["explain"]
+
+
+def explain(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset's name.")],
+    kind: Annotated[PresetKind | None, typer.Option(help="Its kind, where both kinds have the name.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Explain every parameter of a preset: value, effect, cost, when to change it.
+
+    \b
+    Examples:
+      fastinfer explain balanced
+      fastinfer explain prod --kind classify
+    """
+    explanation = _find(name, kind).explain()
+    if json:
+        output.json_line(explanation.to_dict())
+    elif output.on_terminal():
+        output.show(explanation)
+    else:
+        output.line(str(explanation))
+
+
+def _find(name: str, kind: PresetKind | None) -> Preset:
+    from fastinfer.errors import PresetError
+    from fastinfer.preset_library import preset, presets
+
+    try:
+        return preset(name, None if kind is None else kind.value)
+    except PresetError as error:
+        if kind is None and sum(known.name == name for known in presets()) > 1:
+            options = " or ".join(f"--kind {known.value}" for known in PresetKind)
+            raise typer.BadParameter(f"both kinds have a preset {name!r}: add {options}.") from error
+        raise

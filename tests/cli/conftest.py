@@ -1,0 +1,91 @@
+"""The command line in this process, in one of its own, and on a terminal; without the machine's own settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import fastinfer
+from fastinfer.cli.app import app
+
+SAMPLES = Path(fastinfer.__file__).parent / "samples"
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("APPDATA", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PYTHONPATH", str(SAMPLES.parents[1]))
+    # Typer and rich would colour what they write and take another width.
+    monkeypatch.setenv("TERM", "dumb")
+    unwanted = ("FORCE_COLOR", "GITHUB_ACTIONS", "COLUMNS", "PY_COLORS", "FASTINFER_TRACEBACK")
+    for name in ("FASTINFER_PRESETS", "FASTINFER_CLASSIFY_MODEL", "FASTINFER_CHAT_MODEL", *unwanted):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def samples() -> Path:
+    return SAMPLES
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    """Run a command in this process."""
+
+    def run(*arguments: str | Path, stdin: bytes | None = None) -> Any:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen[bytes]]:
+    """Start a command in a process of its own."""
+
+    def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen([sys.executable, "-m", "fastinfer", *map(str, arguments)], **options)
+
+    return start
+
+
+@pytest.fixture
+def on_terminal(start: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., tuple[int, str]]:
+    """Run a command on a terminal of some width; its exit code and what the terminal got."""
+    pty = pytest.importorskip("pty")
+    import fcntl
+    import struct
+    import termios
+
+    def run(width: int, *arguments: str | Path) -> tuple[int, str]:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
+        environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+        process = start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # Linux reports the other end's closing so
+                break
+            if not part:
+                break
+            written += part
+        os.close(ours)
+        return process.wait(), written.decode()
+
+    return run
