@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -15,7 +14,7 @@ from typing import Literal
 
 from fastinfer.classify.labels import LabelSet, check_labels
 from fastinfer.classify.results import Classification, Timings
-from fastinfer.classify.stream import Job, check_errors, run, run_async
+from fastinfer.classify.stream import Job, check_errors, run, run_async, start
 from fastinfer.engines.base import ClassifyEngine, Scores, Task
 from fastinfer.engines.scoring import normalise
 from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
@@ -124,10 +123,13 @@ class Classifier:
     ) -> Classification:
         """:meth:`classify` for asyncio; cancelling the task takes the image out of the queue."""
         job = self._job(labels)
+
+        async def wait() -> tuple[Scores, float]:
+            scores, decode_ms = await asyncio.wrap_future(start(self._pool, job, image))
+            return await asyncio.wrap_future(scores), decode_ms
+
         try:
-            async with _within(timeout):
-                scores, decode_ms = await asyncio.wrap_future(self._pool.submit(job.start, image))
-                answer = await asyncio.wrap_future(scores)
+            answer, decode_ms = await asyncio.wait_for(wait(), timeout)
         except asyncio.TimeoutError as error:
             raise _too_late(image, timeout) from error
         return job.finish(image, answer, decode_ms)
@@ -283,38 +285,3 @@ def _too_late(image: ImageSource, timeout: float | None) -> RequestTimeoutError:
         f"{describe_source(image)} was not classified within {timeout} s.",
         hint="Raise timeout, or send fewer images at once.",
     )
-
-
-class _within:  # noqa: N801  reads like the statement it is
-    """``asyncio.timeout`` for Python 3.10."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-        self._expired = False
-        self._before = 0
-        self._task: asyncio.Task[object] | None = None
-        self._handle: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.current_task()
-        if self._task is not None and sys.version_info >= (3, 11):
-            self._before = self._task.cancelling()
-        if self._seconds is not None and self._task is not None:
-            self._handle = asyncio.get_running_loop().call_later(self._seconds, self._expire, self._task)
-
-    def _expire(self, task: asyncio.Task[object]) -> None:
-        self._expired = True
-        task.cancel()
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        if not self._expired or self._task is None:
-            return
-        # From Python 3.11 on, tasks count their cancellations; one that was this timeout's must not be left over, and
-        # one that was somebody else's goes on.
-        others = 0
-        if sys.version_info >= (3, 11):
-            others = self._task.uncancel()
-        if kind is asyncio.CancelledError and others <= self._before:
-            raise asyncio.TimeoutError

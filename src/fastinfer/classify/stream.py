@@ -17,7 +17,7 @@ from fastinfer.engines.base import Scores
 from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
 
-__all__ = ["Job", "check_errors", "run", "run_async"]
+__all__ = ["Job", "check_errors", "run", "run_async", "start"]
 
 
 class Job(Protocol):
@@ -45,6 +45,18 @@ def check_errors(errors: str) -> None:
         raise ValueError(f'errors must be "raise" or "return", not {errors!r}')
 
 
+def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource) -> _Started:
+    """Have an image decoded and queued by the pool; the future of what :meth:`Job.start` returns."""
+    try:
+        return pool.submit(job.start, image)
+    except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
+        failed = _Started()
+        dead = EngineDeadError("The classifier was closed before this image was classified.")
+        dead.__cause__ = error
+        failed.set_exception(dead)
+        return failed
+
+
 class _Window:
     """The images between input and output, oldest first."""
 
@@ -59,14 +71,7 @@ class _Window:
         return self._open and len(self._items) < self._ahead
 
     def add(self, image: ImageSource) -> None:
-        try:
-            started = self._pool.submit(self._job.start, image)
-        except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
-            started = _Started()
-            dead = EngineDeadError("The classifier was closed before this image was classified.")
-            dead.__cause__ = error
-            started.set_exception(dead)
-        self._items.append((image, started))
+        self._items.append((image, start(self._pool, self._job, image)))
 
     def end(self, error: Exception | None = None) -> None:
         """No more input: it was exhausted, or it raised."""
