@@ -34,7 +34,11 @@ def environment() -> dict[str, object]:
         cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "src", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "status", "--porcelain", "src", "benchmarks", ":!benchmarks/results"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     packages = ("llama-cpp-python", "numpy", "pillow")
     return {

@@ -70,9 +70,11 @@ def labels() -> list[str]:
 
 
 def _open(*args: Any, **options: Any) -> Any:
-    """A classifier that no file or variable of this machine has a say in."""
+    """A classifier that no file or variable of this machine has a say in; one worker gets one thread."""
     import fastinfer
 
+    if options.get("workers") == 1:
+        options.setdefault("n_threads", 1)  # several threads wait for each other when tests run beside other work
     with pytest.MonkeyPatch.context() as patch:
         for name in VARIABLES:
             patch.delenv(name, raising=False)
@@ -89,7 +91,7 @@ def shared(labels: list[str]) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def shared_open() -> Iterator[Any]:
     """One loaded classifier without labels, under the same rule."""
-    with _open(workers=1, n_threads=1) as classifier:
+    with _open(workers=1) as classifier:
         yield classifier
 
 

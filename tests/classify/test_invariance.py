@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 @pytest.fixture
 def precise(fresh):
     def make(**options):
-        return fresh(**{"workers": 1, "n_threads": 1, "flash_attn": False, **options})
+        return fresh(**{"workers": 1, "flash_attn": False, **options})
 
     return make
 
@@ -44,7 +44,7 @@ def test_the_order_of_the_labels_changes_nothing(precise, pictures, alone, same,
 
 @pytest.mark.parametrize(("batch", "workers"), [(1, 1), (3, 1), (8, 1), (8, 2)])
 def test_batch_size_and_workers_change_nothing(precise, pictures, alone, same, batch, workers):
-    classifier = precise(vision_max_batch_size=batch, workers=workers, n_threads=workers)
+    classifier = precise(vision_max_batch_size=batch, workers=workers)
     results = list(classifier.classify_many(pictures * 4, labels=LABELS))
     assert max(r.timings.batch_size for r in results) <= batch
     if batch > 1:
@@ -90,10 +90,12 @@ def test_what_was_asked_before_changes_nothing(precise, pictures, alone, same):
     same(classifier.classify(pictures[0], labels=LABELS), alone[0], TOLERANCE)
 
 
+@pytest.mark.slow
 def test_more_images_in_a_batch_than_llama_cpp_has_sequences(precise, pictures, same):
     classifier = precise(labels=["red circle", "red square"], vision_max_batch_size=300, n_ctx=16384)
     expected = [classifier.classify(image) for image in pictures[:2]]
-    results = list(classifier.classify_many(pictures[:2] * 200))
-    assert len(results) == 400
+    results = list(classifier.classify_many(pictures[:2] * 500))
+    assert len(results) == 1000
+    assert max(r.timings.batch_size for r in results) > 200
     for at, result in enumerate(results):
         same(result, expected[at % 2], TOLERANCE)

@@ -8,7 +8,7 @@ import pytest
 
 from fastinfer.errors import PromptTooLongError
 
-TINY = {"n_ctx": 64, "n_batch": 64, "n_ubatch": 64, "workers": 1, "n_threads": 1}
+TINY = {"n_ctx": 64, "n_batch": 64, "n_ubatch": 64, "workers": 1}
 MANY = [f"label {i} {j}" for i in range(20) for j in range(20)]
 LONG = ["word " * 100 + "one", "word " * 100 + "two", "short"]
 
@@ -51,7 +51,7 @@ def test_a_context_for_one_image_takes_a_batch_one_by_one(fresh, pictures, share
 
 @pytest.mark.parametrize("n_batch", [1, 16, 64])
 def test_labels_longer_than_a_batch_are_scored_in_pieces(fresh, pictures, shared_open, same, n_batch):
-    classifier = fresh(n_batch=n_batch, n_ubatch=n_batch, workers=1, n_threads=1)
+    classifier = fresh(n_batch=n_batch, n_ubatch=n_batch, workers=1)
     same(classifier.classify(pictures[0], labels=LONG), shared_open.classify(pictures[0], labels=LONG))
 
 

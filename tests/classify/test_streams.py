@@ -42,7 +42,7 @@ def test_nothing_is_taken_before_the_first_result_is_asked_for(shared, endless):
 
 def test_the_input_is_taken_a_bounded_number_ahead(shared, endless):
     results = shared.classify_many(endless)
-    for consumed in range(1, 150):
+    for consumed in range(1, 80):
         next(results)
         assert endless.taken <= consumed + BOUND
     results.close()

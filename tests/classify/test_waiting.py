@@ -106,15 +106,15 @@ async def test_cancelled_requests_leave_the_queue(fresh, pictures):
     begun = time.monotonic()
     await classifier.aclassify(pictures[0])
     one = time.monotonic() - begun
-    tasks = [asyncio.create_task(classifier.aclassify(pictures[0])) for _ in range(300)]
-    await asyncio.sleep(0.3)
+    tasks = [asyncio.create_task(classifier.aclassify(pictures[0])) for _ in range(150)]
+    await asyncio.sleep(0.2)
     done = sum(task.done() for task in tasks)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
     begun = time.monotonic()
     await classifier.aclassify(pictures[0])
-    assert done < 250
+    assert done < 120
     assert time.monotonic() - begun < max(20 * one, 0.5)
 
 
