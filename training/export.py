@@ -2,8 +2,9 @@
 
     python training/export.py .work/model src/fastinfer/models/embedded
 
-Weights are written as float16 (norms, biases and position embeddings as float32): every bf16 weight of the trained
-model within float16's range keeps its exact value.
+The language model is written as float16: every bf16 weight of the trained model within float16's range keeps its exact
+value. The vision encoder, where the time goes, is written as bfloat16: on two cores with AVX512-BF16 that classifies
+171 images/s against 123, on AVX2 alone 105 against 119. Norms, biases and position embeddings are float32.
 """
 
 from __future__ import annotations
@@ -145,7 +146,12 @@ def write_vision(path: Path, config: dict, processor: dict, weights: dict[str, n
     writer.add_vision_preproc_min_tiles(1)
     writer.add_vision_preproc_max_tiles(1)
     for name, value in weights.items():
-        writer.add_tensor(name, value)
+        # The convolution of the patches is computed in float16 anyway.
+        if value.dtype == np.float16 and name != "v.patch_embd.weight":
+            kind = gguf.GGMLQuantizationType.BF16
+            writer.add_tensor(name, gguf.quants.quantize(value.astype(np.float32), kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, value)
     finish(writer)
 
 

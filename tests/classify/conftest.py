@@ -26,14 +26,14 @@ class BruteForce:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = 512
         params.n_threads = params.n_threads_batch = 1
-        params.flash_attn_type, params.type_k, params.type_v = 1, 1, 1  # on, f16, f16: the preset's own precision
+        params.flash_attn_type, params.type_k, params.type_v = 0, 0, 0  # off, f32, f32: as in the preset
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         self.vocabulary = llama_cpp.llama_model_get_vocab(self.model)
         self.size = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
         self.ends = [t for t in range(self.size) if llama_cpp.llama_vocab_is_eog(self.vocabulary, t)]
         options = mtmd_cpp.mtmd_context_params_default()
         options.use_gpu = options.print_timings = options.warmup = False
-        options.n_threads = 1
+        options.n_threads, options.flash_attn_type = 1, 0
         self.vision = mtmd_cpp.mtmd_init_from_file(str(projector).encode(), self.model, options)
 
     def close(self) -> None:

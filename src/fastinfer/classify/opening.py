@@ -100,7 +100,7 @@ def _open_llama(
             n_ctx=parameters.n_ctx,
             n_batch=parameters.n_batch,
             n_ubatch=parameters.n_ubatch,
-            n_threads=max(1, cores // workers),
+            n_threads=cores,
             workers=workers,
             n_gpu_layers=parameters.n_gpu_layers,
             flash_attn=parameters.flash_attn,

@@ -45,8 +45,8 @@ class LlamaClassifyConfig:
         model, projector: the two GGUF files.
         n_ctx: cells of the KV cache, shared by the images of a batch and their labels.
         n_batch, n_ubatch: most tokens of a decode call, and of one computation.
-        n_threads: CPU threads of each worker.
-        workers: batches computed side by side.
+        n_threads: CPU threads, shared by the workers.
+        workers: batches computed side by side; with more than one, an image that is alone has all threads.
         n_gpu_layers: layers on the GPU; -1 all.
         flash_attn: use flash attention.
         type_k, type_v: types of the KV cache.
@@ -130,6 +130,7 @@ class _Core:
         self._config = config
         self._condition = threading.Condition()
         self._queue: deque[_Request] = deque()
+        self._busy = 0
         self._closed = False
         self._dead: BaseException | None = None
         self._process = os.getpid()
@@ -146,10 +147,13 @@ class _Core:
             undo.callback(self._model.close)
             self._model.render("")  # a model without a usable chat template fails here, not at the first image
             self._workers: list[_Worker] = []
-            for _ in range(config.workers):
-                worker = _Worker(self._model, config)
+            alone = [config.n_threads] if config.workers > 1 else []
+            for threads in [max(1, config.n_threads // config.workers)] * config.workers + alone:
+                worker = _Worker(self._model, config, threads)
                 undo.callback(worker.close)
                 self._workers.append(worker)
+            #: Takes an image that is alone, with all threads, so that one image does not wait for one core.
+            self._soloist = self._workers[-1] if alone else None
             self._free = undo.pop_all()
         self.description = EngineDescription(
             engine=f"llama.cpp (llama-cpp-python {VERSION})",
@@ -184,7 +188,7 @@ class _Core:
         with self._condition:
             self._check_alive()
             self._queue.append(request)
-            self._condition.notify()
+            self._condition.notify_all()
         return request.future
 
     def _check_alive(self) -> None:
@@ -226,7 +230,7 @@ class _Core:
             self._free.close()
 
     def _work(self, worker: _Worker) -> None:
-        while batch := self._next_batch():
+        while batch := self._next_batch(worker):
             try:
                 with self._condition:
                     prompt = self._render(batch[0].task.prompt)
@@ -243,21 +247,30 @@ class _Core:
                     dead.__cause__ = error
                     _fail(request, dead)
                 return
+            finally:
+                with self._condition:
+                    self._busy -= 1
+                    self._condition.notify_all()
 
-    def _next_batch(self) -> list[_Request]:
+    def _next_batch(self, worker: _Worker) -> list[_Request]:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""
         with self._condition:
             while not self._closed and self._dead is None:
-                batch = self._take()
-                if batch:
-                    return batch
-                if not self._queue:
+                if self._queue and self._is_turn_of(worker):
+                    if batch := self._take():
+                        self._busy += 1
+                        return batch
+                else:
                     self._condition.wait()
         return []
 
+    def _is_turn_of(self, worker: _Worker) -> bool:
+        alone = self._soloist is not None and len(self._queue) == 1 and self._busy == 0
+        return alone == (worker is self._soloist)
+
     def _take(self) -> list[_Request]:
         # A short queue is shared out among the workers; a long one gives each a full batch.
-        most = min(self._config.batch_images, -(-len(self._queue) // len(self._workers)))
+        most = min(self._config.batch_images, -(-len(self._queue) // self._config.workers))
         batch: list[_Request] = []
         others: deque[_Request] = deque()
         while self._queue and len(batch) < most:
@@ -273,7 +286,7 @@ class _Core:
 class _Worker:
     """One context with its image encoder; used by one thread."""
 
-    def __init__(self, model: LlamaModel, config: LlamaClassifyConfig) -> None:
+    def __init__(self, model: LlamaModel, config: LlamaClassifyConfig, n_threads: int) -> None:
         self._n_ctx, self._n_ubatch = config.n_ctx, min(config.n_batch, config.n_ubatch)
         self._context = LlamaContext(
             model,
@@ -281,7 +294,7 @@ class _Worker:
             n_batch=config.n_batch,
             n_ubatch=config.n_ubatch,
             n_outputs=min(config.n_batch, 512),
-            n_threads=config.n_threads,
+            n_threads=n_threads,
             flash_attn=config.flash_attn,
             type_k=config.type_k,
             type_v=config.type_v,
@@ -290,7 +303,7 @@ class _Worker:
             self._encoder = ImageEncoder(
                 config.projector,
                 model,
-                n_threads=config.n_threads,
+                n_threads=n_threads,
                 use_gpu=config.n_gpu_layers != 0,
                 flash_attn=config.flash_attn,
                 batch_tokens=config.batch_images * (config.image_tokens or 1),
