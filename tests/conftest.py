@@ -17,6 +17,21 @@ SOURCES = Path(__file__).resolve().parents[1] / "src"
 VARIABLES = ("FASTINFER_PRESETS", "FASTINFER_CLASSIFY_MODEL", "FASTINFER_CHAT_MODEL")
 
 
+@pytest.fixture
+def bare_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory of an account without preset files and without this library's variables."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("APPDATA", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
 def draw_picture(shape: str, colour: str, background: str = "white", size: int = 96) -> Image.Image:
     """A shape on a plain background."""
     image = Image.new("RGB", (size, size), background)

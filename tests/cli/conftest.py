@@ -19,21 +19,14 @@ SAMPLES = Path(fastinfer.__file__).parent / "samples"
 
 
 @pytest.fixture(autouse=True)
-def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
-    monkeypatch.setenv("APPDATA", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def working_directory(bare_account: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(SAMPLES.parents[1]))
     # Typer and rich would colour what they write and take another width.
     monkeypatch.setenv("TERM", "dumb")
     unwanted = ("FORCE_COLOR", "GITHUB_ACTIONS", "COLUMNS", "PY_COLORS", "FASTINFER_TRACEBACK")
-    for name in ("FASTINFER_PRESETS", "FASTINFER_CLASSIFY_MODEL", "FASTINFER_CHAT_MODEL", *unwanted):
+    for name in unwanted:
         monkeypatch.delenv(name, raising=False)
-    return folder
+    return bare_account
 
 
 @pytest.fixture
