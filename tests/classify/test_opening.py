@@ -142,6 +142,13 @@ def test_a_model_in_place_of_the_projector_is_a_load_error(copied):
         fastinfer.classifier(model=copied[0])
 
 
+def test_a_projector_whose_header_lacks_a_size_is_a_load_error(copied):
+    data = copied[1].read_bytes()
+    copied[1].write_bytes(data.replace(b"clip.vision.patch_size", b"clip.vision.patch_siz3", 1))
+    with pytest.raises(ModelLoadError, match="does not describe a vision projector"):
+        fastinfer.classifier(model=copied[0])
+
+
 def test_layers_on_a_gpu_that_is_not_there_are_refused_and_not_ignored():
     from fastinfer.engines.llama.binding import llama
 

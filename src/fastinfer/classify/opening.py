@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastinfer.classify.classifier import Classifier
-from fastinfer.classify.labels import check_labels
+from fastinfer.classify.labels import LabelSet, check_labels
 from fastinfer.errors import EngineUnavailableError, ModelLoadError, PresetError
 from fastinfer.models import GgufHeader, GgufModel, check_gguf, resolve_gguf
 from fastinfer.preset_library import LlamaClassifyParameters, Preset, default_model
@@ -15,6 +15,9 @@ from fastinfer.preset_library import preset as find_preset
 from fastinfer.provenance import Adjustment, Provenance
 
 __all__ = ["classifier", "usable_cores"]
+
+#: Workers unless the preset says otherwise; beyond this, memory grows faster than speed.
+_MOST_WORKERS = 8
 
 
 def classifier(
@@ -72,14 +75,20 @@ def _is_small(files: GgufModel) -> bool:
 
 
 def _open_llama(
-    preset: Preset, parameters: LlamaClassifyParameters, files: GgufModel, labels: Any, strict: bool
+    preset: Preset, parameters: LlamaClassifyParameters, files: GgufModel, labels: LabelSet | None, strict: bool
 ) -> Classifier:
     if files.projector is None:
         raise ModelLoadError(
             f"The model {files.name} has no vision projector.",
             hint="Put the mmproj GGUF file beside the model, or choose a vision model.",
         )
-    image = _ImageInput(check_gguf(files.projector))
+    try:
+        image = _ImageInput(check_gguf(files.projector))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelLoadError(
+            f"The header of {files.projector.name} does not describe a vision projector: {error!r}.",
+            hint="Fetch the file again, or take the mmproj file of the same repository as the model.",
+        ) from error
     adjustments = image.adjustments()
     if strict and adjustments:
         listed = "; ".join(f"{a.field}: {a.asked!r} becomes {a.used!r} ({a.why})" for a in adjustments)
@@ -92,7 +101,8 @@ def _open_llama(
     from fastinfer.engines.llama.classify import LlamaClassifyConfig, LlamaClassifyEngine
 
     cores = parameters.n_threads or usable_cores()
-    workers = parameters.workers or (cores if _is_small(files) and parameters.n_gpu_layers == 0 else 1)
+    many = min(cores, _MOST_WORKERS) if _is_small(files) and parameters.n_gpu_layers == 0 else 1
+    workers = parameters.workers or many
     engine = LlamaClassifyEngine(
         LlamaClassifyConfig(
             model=files.model,
