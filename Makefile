@@ -19,6 +19,7 @@ $(READY): pyproject.toml
 	@echo "Installing fastinfer and what it needs into $(VENV)."
 	@echo "llama-cpp-python is compiled from source on the way: about six minutes on two cores, only the first time."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,notebook]' & pid=$$!; \
+	 trap "kill $$pid 2>/dev/null; exit 130" INT TERM; \
 	 started=$$(date +%s); \
 	 while kill -0 $$pid 2>/dev/null; do sleep 1; now=$$(($$(date +%s) - started)); \
 	   if [ $$((now % 30)) -eq 0 ] && [ $$now -gt 0 ]; then echo "  still installing, $$now s"; fi; done; wait $$pid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +51,9 @@ def start() -> Callable[..., subprocess.Popen[bytes]]:
 
     def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        if os.name != "nt":
+            # A shell's background jobs ignore SIGINT and hand that on; a terminal's programs do not.
+            options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         return subprocess.Popen([sys.executable, "-m", "fastinfer", *map(str, arguments)], **options)
 
     return start
