@@ -23,7 +23,7 @@ RESULTS = ROOT / "benchmarks/results"
 PACKAGES = ROOT / ".work/npm"
 sys.path.insert(0, str(ROOT / "training"))
 
-EVERYDAY = [line for line in (ROOT / "training/everyday.txt").read_text("utf-8").split("\n") if line]
+from concepts import EVERYDAY  # noqa: E402, F401  from training/, on the path only now; the scripts take it from here
 
 
 def environment() -> dict[str, object]:
@@ -76,20 +76,12 @@ def interleave(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, l
 
 def everyday_pictures(size: int) -> list[Image.Image]:
     """The 100 everyday things in the OpenMoji style, which the embedded model was not trained on, on white."""
-    from concepts import load_concepts
-    from pictures import UNSEEN_SET, find_icons, rasterise, read_icons
+    # Needs resvg, which the readers of results do not.
+    import pictures
 
     _fetch("@iconify-json/openmoji@1.2.29", "iconify-json-openmoji-1.2.29.tgz")
     _fetch("emojibase-data@17.0.0", "emojibase-data-17.0.0.tgz")
-    concepts = {c.name: c for c in load_concepts(PACKAGES)}
-    svgs, by_code = read_icons(PACKAGES, UNSEEN_SET)
-    pictures = []
-    for name in EVERYDAY:
-        picture = Image.fromarray(rasterise(find_icons(concepts[name], svgs, by_code, general=False)[0], size))
-        white = Image.new("RGB", picture.size, "white")
-        white.paste(picture, mask=picture.getchannel("A"))
-        pictures.append(white)
-    return pictures
+    return pictures.everyday_pictures(PACKAGES, size)
 
 
 def digit_pictures() -> tuple[list[Image.Image], list[str]]:

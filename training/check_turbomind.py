@@ -14,24 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from architecture import IMAGE_SIZE, QUESTION
-from concepts import load_concepts
-from pictures import UNSEEN_SET, find_icons, rasterise, read_icons
+from concepts import EVERYDAY
+from pictures import SIZE, everyday_pictures
 from PIL import Image
-
-
-def everyday_pictures(packages: Path) -> list[tuple[str, Image.Image]]:
-    """The unseen style's everyday pictures on white, at the model's size."""
-    concepts = {c.name: c for c in load_concepts(packages)}
-    svgs, by_code = read_icons(packages, UNSEEN_SET)
-    pictures = []
-    for name in (Path(__file__).parent / "everyday.txt").read_text().split("\n"):
-        if not name:
-            continue
-        picture = Image.fromarray(rasterise(find_icons(concepts[name], svgs, by_code, general=False)[0]))
-        white = Image.new("RGB", picture.size, "white")
-        white.paste(picture, mask=picture.getchannel("A"))
-        pictures.append((name, white.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)))
-    return pictures
 
 
 def names_from_torch(model: Path, images: list[Image.Image]) -> list[str]:
@@ -81,9 +66,10 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    labels, images = zip(*everyday_pictures(options.packages), strict=True)
-    torch_names = names_from_torch(options.model, list(images))
-    turbomind_names = names_from_turbomind(options.model, list(images))
+    labels, pictures = EVERYDAY, everyday_pictures(options.packages, SIZE)
+    images = [picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC) for picture in pictures]
+    torch_names = names_from_torch(options.model, images)
+    turbomind_names = names_from_turbomind(options.model, images)
     same = sum(a == b for a, b in zip(torch_names, turbomind_names, strict=True))
     result = {
         "device": torch.cuda.get_device_name(),

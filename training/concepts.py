@@ -131,6 +131,9 @@ PLAIN = {
     "face with tears of joy": "tears of joy",
 }
 
+#: The 100 things that accuracy in the unseen style is measured on.
+EVERYDAY = (Path(__file__).parent / "everyday.txt").read_text("utf-8").splitlines()
+
 FACES = {"animal-mammal", "animal-reptile"}
 SKIPPED_SUBGROUPS = {
     "alphanum", "country-flag", "subdivision-flag", "family", "skin-tone", "hair-style", "gender",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import resvg_py
-from concepts import COLOURS, SHAPES, Concept, load_concepts, slug
+from concepts import COLOURS, EVERYDAY, SHAPES, Concept, load_concepts, slug
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = 160
@@ -181,6 +181,19 @@ def digit_picture(ink: np.ndarray, size: int = SIZE) -> np.ndarray:
     picture = np.zeros((size, size, 4), np.uint8)
     picture[..., 3] = np.asarray(alpha)
     return picture
+
+
+def everyday_pictures(packages: Path, size: int) -> list[Image.Image]:
+    """The everyday things, in the order of ``EVERYDAY``, in the unseen style: RGB on white, ``size`` x ``size``."""
+    concepts = {c.name: c for c in load_concepts(packages)}
+    svgs, by_code = read_icons(packages, UNSEEN_SET)
+    pictures = []
+    for name in EVERYDAY:
+        picture = Image.fromarray(rasterise(find_icons(concepts[name], svgs, by_code, general=False)[0], size))
+        white = Image.new("RGB", picture.size, "white")
+        white.paste(picture, mask=picture.getchannel("A"))
+        pictures.append(white)
+    return pictures
 
 
 def _chunks(items: list, size: int) -> list[list]:

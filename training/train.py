@@ -30,7 +30,7 @@ from architecture import (
     train_tokenizer,
 )
 from augment import augment, normalise
-from concepts import COLOURS, SHAPES, Concept
+from concepts import COLOURS, EVERYDAY, SHAPES, Concept
 from pictures import ICON_SETS, build, digit_picture, handwritten_digits
 
 INK_STYLES = {*ICON_SETS, "fluent-emoji-high-contrast", "emojione-monotone", "printed digits", "handwritten digits"}
@@ -176,17 +176,16 @@ def evaluate(namer: Namer, tokenizer, concepts: list[Concept], unseen: list[tupl
     _, inks, _, truth = handwritten_digits()
     digits = on_white(np.stack([digit_picture(ink) for ink in inks]))
     found = closed_set(namer, digits, [str(d) for d in range(10)], tokenizer)
-    everyday = [line.strip() for line in (Path(__file__).parent / "everyday.txt").open()]
     first: dict[str, np.ndarray] = {}
     for concept, picture in unseen:
         first.setdefault(concepts[concept].name, picture)
-    named = closed_set(namer, on_white(np.stack([first[n] for n in everyday])), everyday, tokenizer)
-    wrong = [(everyday[i], everyday[j]) for i, j in enumerate(named.tolist()) if i != j]
+    named = closed_set(namer, on_white(np.stack([first[n] for n in EVERYDAY])), EVERYDAY, tokenizer)
+    wrong = [(EVERYDAY[i], EVERYDAY[j]) for i, j in enumerate(named.tolist()) if i != j]
     said = greedy(namer, on_white(np.stack([p for _, p in unseen])), tokenizer)
     accepted = [{concepts[c].name, *concepts[c].aliases} for c, _ in unseen]
     return {
         "digits_top1": float((found.numpy() == truth).mean()),
-        "everyday_top1": 1 - len(wrong) / len(everyday),
+        "everyday_top1": 1 - len(wrong) / len(EVERYDAY),
         "everyday_confusions": wrong,
         "open_set_exact": float(np.mean([s in a for s, a in zip(said, accepted, strict=True)])),
         "open_set_pictures": len(said),

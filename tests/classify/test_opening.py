@@ -18,12 +18,7 @@ from fastinfer.errors import (
 )
 from fastinfer.models import resolve_gguf
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for name in ("FASTINFER_PRESETS", "FASTINFER_CLASSIFY_MODEL"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("bare_account")
 
 
 @pytest.fixture

@@ -43,16 +43,17 @@ class Span:
         tokens: the tokens of the run, in order.
         nodes: the node after each token; each of them has children, so its next-token scores are needed.
         branches: the runs that follow.
+        depth: levels of runs from here on, this one included.
     """
 
     tokens: tuple[int, ...]
     nodes: tuple[Node, ...]
     branches: tuple[Span, ...]
+    depth: int = field(init=False)
 
-    @property
-    def depth(self) -> int:
-        """Levels of runs from here on, this one included."""
-        return 1 + max((b.depth for b in self.branches), default=0)
+    def __post_init__(self) -> None:
+        # Stored, as it is asked for with every batch of images.
+        object.__setattr__(self, "depth", 1 + max((b.depth for b in self.branches), default=0))
 
 
 class LabelTrie:

@@ -39,7 +39,7 @@ _KEPT_PROMPTS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaClassifyConfig:
-    """What the engine needs to start; every value is effective, none is derived further.
+    """What the engine needs to start.
 
     Attributes:
         model, projector: the two GGUF files.

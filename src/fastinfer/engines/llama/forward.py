@@ -164,11 +164,8 @@ class ForwardPass:
             return 0
         if not np.array_equal(self._prefix, first.tokens):
             self.reset()
-            for at in range(0, len(first.tokens), self._context.n_batch):
-                part = first.tokens[at : at + self._context.n_batch]
-                positions = np.arange(at, at + len(part), dtype=np.int32)
-                nothing = np.zeros(len(part), np.int8)
-                self._context.decode_tokens(part, positions, np.zeros(len(part), np.int32), nothing)
+            unread = np.empty((0, self._model.vocabulary_size), np.float32)
+            self._decode_text([(0, first)], [_ImageState(_PREFIX, 0)], set(), unread)
             self._prefix = first.tokens.copy()
         return len(first.tokens)
 
