@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastinfer.engines.llama.binding import llama
+from fastinfer.engines.llama.binding import llama, quick
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.errors import EngineError, EngineOutOfMemoryError
 
-__all__ = ["CACHE_TYPES", "MAX_SEQUENCES", "LlamaContext"]
+__all__ = ["CACHE_TYPES", "MAX_SEQUENCES", "LlamaContext", "Rows"]
 
 #: LLAMA_MAX_SEQ of llama.cpp.
 MAX_SEQUENCES = 256
@@ -24,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class LlamaContext:
-    """One unified KV cache of ``n_ctx`` cells shared by up to 256 sequences. For one thread only.
+    """A KV cache of ``n_ctx`` cells with its sequences. For one thread only.
 
     Args:
         model: the weights.
@@ -35,6 +36,9 @@ class LlamaContext:
         n_threads: CPU threads.
         flash_attn: use flash attention.
         type_k, type_v: types of the cache, a key of :data:`CACHE_TYPES`.
+        n_sequences: ids of sequences, 0 to ``n_sequences`` - 1.
+        unified: all sequences share the cells; else each has ``n_ctx / n_sequences`` of its own.
+        samplers: chain of samplers by sequence, which run on the device and leave only their candidates to be read.
 
     Raises:
         EngineOutOfMemoryError: the cache or the buffers cannot be allocated.
@@ -52,29 +56,35 @@ class LlamaContext:
         flash_attn: bool,
         type_k: str,
         type_v: str,
+        n_sequences: int = MAX_SEQUENCES,
+        unified: bool = True,
+        samplers: Mapping[int, Any] | None = None,
     ) -> None:
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, n_batch, n_ubatch
         # llama.cpp ends the process where there is no room for an output of every sequence.
-        params.n_seq_max, params.n_outputs_max = MAX_SEQUENCES, max(n_outputs, MAX_SEQUENCES)
+        params.n_seq_max, params.n_outputs_max = n_sequences, max(n_outputs, n_sequences)
         params.n_threads = params.n_threads_batch = n_threads
         params.flash_attn_type = 1 if flash_attn else 0
         params.type_k, params.type_v = CACHE_TYPES[type_k], CACHE_TYPES[type_v]
-        params.kv_unified = True
+        params.kv_unified = unified
         params.no_perf = True
+        if samplers:
+            attached = [(sequence, ctypes.cast(chain, ctypes.c_void_p)) for sequence, chain in samplers.items()]
+            params.samplers = (llama.llama_sampler_seq_config * len(samplers))(*attached)
+            params.n_samplers = len(samplers)
+            params.n_outputs_max_per_seq = 1
         self.handle: Any = llama.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise EngineOutOfMemoryError(
                 f"llama.cpp could not create a context of {n_ctx} tokens.", hint="Lower n_ctx or n_batch."
             )
         self._memory: Any = llama.llama_get_memory(self.handle)
-        self.n_batch, self.n_outputs, self.n_ctx = n_batch, n_outputs, n_ctx
+        self.n_batch, self.n_ubatch, self.n_outputs, self.n_ctx = n_batch, n_ubatch, n_outputs, n_ctx
+        #: Most tokens of one sequence.
+        self.sequence_limit = int(llama.llama_n_ctx_seq(self.handle))
         self._vocabulary_size = model.vocabulary_size
-        # One sequence a token: pointers into an array of ids, built once.
-        self._ids: Ints = np.zeros(n_batch, np.int32)
-        base = self._ids.ctypes.data
-        self._id_pointers = (base + 4 * np.arange(n_batch, dtype=np.uint64)).astype(np.uint64)
-        self._ones: Ints = np.ones(n_batch, np.int32)
+        self.rows = Rows(n_batch)
 
     def close(self) -> None:
         """Free the cache. Idempotent."""
@@ -82,17 +92,62 @@ class LlamaContext:
             llama.llama_free(self.handle)
             self.handle = None
 
-    def copy(self, source: int, target: int) -> None:
-        """Let the sequence ``target`` continue from all of ``source``; nothing is moved in a unified cache."""
-        llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+    def copy(self, source: int, target: int, length: int = -1) -> None:
+        """Let the sequence ``target`` continue from the first ``length`` positions of ``source``; -1 from all of it.
 
-    def remove(self, sequence: int) -> None:
-        """Forget a sequence."""
-        llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        In a unified cache nothing is moved: the cells belong to both.
+        """
+        quick.llama_memory_seq_cp(self._memory, source, target, -1 if length < 0 else 0, length)
+
+    def remove(self, sequence: int, start: int = -1, end: int = -1) -> bool:
+        """Forget the positions from ``start`` to before ``end`` of a sequence; -1 means from the first, to the last.
+
+        Returns:
+            False where the model's memory cannot forget a part; then nothing has changed.
+        """
+        return bool(quick.llama_memory_seq_rm(self._memory, sequence, start, end))
+
+    def shift(self, sequence: int, start: int, end: int, by: int) -> None:
+        """Move the positions from ``start`` to before ``end`` of a sequence by ``by``."""
+        quick.llama_memory_seq_add(self._memory, sequence, start, end, by)
+
+    def last_position(self, sequence: int) -> int:
+        """The last position that a sequence holds, or -1."""
+        return int(llama.llama_memory_seq_pos_max(self._memory, sequence))
+
+    @property
+    def can_shift(self) -> bool:
+        """Positions can be moved."""
+        return bool(llama.llama_memory_can_shift(self._memory))
+
+    @property
+    def graphs_reused(self) -> int:
+        """Computations that could keep the compute graph of the one before."""
+        return int(llama.llama_perf_context(self.handle).n_reused)
 
     def clear(self) -> None:
         """Forget all sequences."""
         llama.llama_memory_clear(self._memory, False)
+
+    def decode(self, count: int) -> int:
+        """Evaluate the first ``count`` of :attr:`rows`, all of them or none where it fails.
+
+        Returns:
+            llama_decode's code: 0 done; 1 no room, nothing has changed; 2 aborted; negative an error.
+        """
+        # llama.cpp ends the process on this one.
+        if not 0 < count <= self.n_batch:
+            raise RuntimeError(f"a batch of {count} tokens; the limit is {self.n_batch}")
+        return int(llama.llama_decode(self.handle, self.rows.batch(count)))
+
+    def wait(self) -> None:
+        """Wait until the last batch is computed."""
+        llama.llama_synchronize(self.handle)
+
+    def scores(self, row: int) -> Floats:
+        """Next-token scores (vocabulary,) float32 of a row that wanted them; the next decode overwrites them."""
+        pointer = quick.llama_get_logits_ith(self.handle, row)
+        return np.ctypeslib.as_array(pointer, shape=(self._vocabulary_size,))
 
     def decode_tokens(self, tokens: Ints, positions: Ints, sequences: Ints, wanted: npt.NDArray[np.int8]) -> Floats:
         """Evaluate tokens, one sequence each.
@@ -104,7 +159,7 @@ class LlamaContext:
         Returns:
             Scores (wanted, vocabulary) float32, in order; a view that the next call overwrites.
         """
-        self._decode(tokens, None, positions, sequences, wanted)
+        self._evaluate(tokens, None, positions, sequences, wanted)
         rows = int(wanted.sum())
         if not rows:
             return np.empty((0, self._vocabulary_size), np.float32)
@@ -113,9 +168,9 @@ class LlamaContext:
 
     def decode_embeddings(self, embeddings: Floats, positions: Ints, sequences: Ints) -> None:
         """Evaluate embeddings (n, width) float32, one sequence each; no scores are read."""
-        self._decode(None, embeddings, positions, sequences, np.zeros(len(positions), np.int8))
+        self._evaluate(None, embeddings, positions, sequences, np.zeros(len(positions), np.int8))
 
-    def _decode(
+    def _evaluate(
         self,
         tokens: Ints | None,
         embeddings: Floats | None,
@@ -127,17 +182,50 @@ class LlamaContext:
         # llama.cpp ends the process on these two, so they are checked here.
         if count > self.n_batch or int(wanted.sum()) > self.n_outputs:
             raise RuntimeError(f"batch of {count} tokens and {int(wanted.sum())} outputs is over the limit")
-        self._ids[:count] = sequences
-        batch = llama.llama_batch(
-            n_tokens=count,
-            token=None if tokens is None else tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            embd=None if embeddings is None else embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
-            pos=positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            n_seq_id=self._ones.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
-            seq_id=ctypes.cast(self._id_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
-        code = llama.llama_decode(self.handle, batch)
+        rows = self.rows
+        rows.positions[:count], rows.sequences[:count], rows.wanted[:count] = positions, sequences, wanted
+        if tokens is not None:
+            rows.tokens[:count] = tokens
+        code = llama.llama_decode(self.handle, rows.batch(count, embeddings))
         if code:
             raise EngineError(f"llama.cpp could not evaluate a batch of {count} tokens (code {code}).")
-        llama.llama_synchronize(self.handle)
+        self.wait()
+
+
+class Rows:
+    """A batch: arrays that llama.cpp reads in place, filled before each decode.
+
+    Attributes:
+        tokens, positions, sequences: (n_batch,) int32; one sequence a row.
+        wanted: (n_batch,) int8, 1 where next-token scores are wanted.
+    """
+
+    def __init__(self, n_batch: int) -> None:
+        self.tokens: Ints = np.zeros(n_batch, np.int32)
+        self.positions: Ints = np.zeros(n_batch, np.int32)
+        self.sequences: Ints = np.zeros(n_batch, np.int32)
+        self.wanted: npt.NDArray[np.int8] = np.zeros(n_batch, np.int8)
+        self._ones: Ints = np.ones(n_batch, np.int32)
+        # llama.cpp takes a list of sequences a row: pointers to where each row's only one is.
+        self._pointers = (self.sequences.ctypes.data + 4 * np.arange(n_batch, dtype=np.uint64)).astype(np.uint64)
+        ints = ctypes.POINTER(ctypes.c_int32)
+        self._batch = llama.llama_batch(
+            n_tokens=0,
+            token=None,
+            embd=None,
+            pos=self.positions.ctypes.data_as(ints),
+            n_seq_id=self._ones.ctypes.data_as(ints),
+            seq_id=ctypes.cast(self._pointers.ctypes.data, ctypes.POINTER(ints)),
+            logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+        self._token_pointer = self.tokens.ctypes.data_as(ints)
+
+    def batch(self, count: int, embeddings: Floats | None = None) -> Any:
+        """The first ``count`` rows as llama.cpp takes them, with embeddings (count, width) in place of the tokens."""
+        self._batch.n_tokens = count
+        if embeddings is None:
+            self._batch.token, self._batch.embd = self._token_pointer, None
+        else:
+            self._batch.token = None
+            self._batch.embd = embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        return self._batch

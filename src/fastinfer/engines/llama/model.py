@@ -40,14 +40,17 @@ class LlamaModel:
     Args:
         path: the GGUF file.
         n_gpu_layers: layers to keep on the GPU; 0 none, -1 all.
+        main_gpu: the only GPU to use, by llama.cpp's number; -1 none of them, None all that there are.
 
     Raises:
         ModelLoadError: llama.cpp cannot load the file.
     """
 
-    def __init__(self, path: Path, *, n_gpu_layers: int = 0) -> None:
+    def __init__(self, path: Path, *, n_gpu_layers: int = 0, main_gpu: int | None = None) -> None:
         params = llama.llama_model_default_params()
         params.n_gpu_layers = 2**31 - 1 if n_gpu_layers < 0 else n_gpu_layers
+        if main_gpu is not None:
+            params.split_mode, params.main_gpu = llama.LLAMA_SPLIT_MODE_NONE, main_gpu
         self.handle: Any = llama.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise ModelLoadError(
@@ -55,10 +58,11 @@ class LlamaModel:
                 hint="The logger 'fastinfer.llama' says why; the architecture may be newer than the installed "
                 "llama-cpp-python.",
             )
-        self._vocab: Any = llama.llama_model_get_vocab(self.handle)
-        self.vocabulary_size = int(llama.llama_vocab_n_tokens(self._vocab))
+        #: llama.cpp's vocabulary, freed with the model.
+        self.vocabulary_handle: Any = llama.llama_model_get_vocab(self.handle)
+        self.vocabulary_size = int(llama.llama_vocab_n_tokens(self.vocabulary_handle))
         self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
-        ends = [t for t in range(self.vocabulary_size) if llama.llama_vocab_is_eog(self._vocab, t)]
+        ends = [t for t in range(self.vocabulary_size) if llama.llama_vocab_is_eog(self.vocabulary_handle, t)]
         self.end_tokens: npt.NDArray[np.int64] = np.array(ends, dtype=np.int64)
         # Some tokenizers put a space before any text, which is wrong for text that continues another one.
         self._anchor = "\n" if self.piece(next(iter(self._tokens("a")), 0)).startswith(b" ") else ""
@@ -77,7 +81,7 @@ class LlamaModel:
         data = text.encode()
         room = len(data) + 8
         tokens = (ctypes.c_int32 * room)()
-        count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, False)
+        count = llama.llama_tokenize(self.vocabulary_handle, data, len(data), tokens, room, False, False)
         if count < 0:
             raise RuntimeError(f"llama_tokenize asked for {-count} tokens where {room} must be enough")
         return list(tokens[:count])
@@ -85,7 +89,7 @@ class LlamaModel:
     def piece(self, token: int) -> bytes:
         """The bytes of one token; special tokens have none."""
         buffer = ctypes.create_string_buffer(256)
-        size = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        size = llama.llama_token_to_piece(self.vocabulary_handle, token, buffer, len(buffer), 0, False)
         return buffer.raw[: max(size, 0)]
 
     def render(self, text: str) -> RenderedPrompt:
@@ -97,11 +101,11 @@ class LlamaModel:
         source = llama.llama_model_chat_template(self.handle, None)
         if not source:
             raise ModelLoadError("The model has no chat template.", hint="Choose an instruction-tuned model.")
-        bos = self._special(llama.llama_vocab_bos(self._vocab))
+        bos = self._special(llama.llama_vocab_bos(self.vocabulary_handle))
         try:
             formatter = Jinja2ChatFormatter(
                 template=source.decode("utf-8", "replace"),
-                eos_token=self._special(llama.llama_vocab_eos(self._vocab)),
+                eos_token=self._special(llama.llama_vocab_eos(self.vocabulary_handle)),
                 bos_token=bos,
             )
         except TemplateError as error:
@@ -117,7 +121,7 @@ class LlamaModel:
                 continue
             if prompt.count(_IMAGE) == 1 and prompt.count(_TEXT) == 1:
                 # Where the tokenizer adds the first token by itself, the template must not add it again.
-                twice = bool(bos) and llama.llama_vocab_get_add_bos(self._vocab)
+                twice = bool(bos) and llama.llama_vocab_get_add_bos(self.vocabulary_handle)
                 return _split(prompt.removeprefix(bos) if twice else prompt, text)
             cause = None
         raise ModelLoadError("The model's chat template cannot take an image and a text.") from cause
@@ -125,7 +129,7 @@ class LlamaModel:
     def _special(self, token: int) -> str:
         if token < 0:
             return ""
-        return str(llama.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
+        return str(llama.llama_vocab_get_text(self.vocabulary_handle, token).decode("utf-8", "replace"))
 
 
 def _split(prompt: str, text: str) -> RenderedPrompt:
