@@ -43,12 +43,18 @@ EMBEDDED_CLASSIFY = {
 EVERY_CHAT = {
     "backend": "llama.cpp",
     "chat_template": "auto",
+    "kv_unified": True,
+    "prefill_budget": 0,
+    "max_queue": 1024,
     "temperature": 0.6,
     "top_p": 0.95,
     "top_k": 60,
     "min_p": 0.05,
     "repeat_last_n": 64,
     "repeat_penalty": 1.05,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "max_tokens": 0,
     "n_threads": 0,
 }
 SERVED_CHAT = {
@@ -64,7 +70,7 @@ SERVED_CHAT = {
 BALANCED = {**SERVED_CHAT, "n_ctx": 32768, "n_ubatch": 2048, "parallel": 8, "cache_reuse": 1024}
 EMBEDDED_CHAT = {
     **EVERY_CHAT,
-    "model": "embedded",
+    "model": "embedded-chat",
     "device": "CPU",
     "type_k": "f16",
     "type_v": "f16",

@@ -39,7 +39,10 @@ OTHER_VALUES = {
     "decode_workers": 2,
     "workers": 4,
     "parallel": 5,
+    "kv_unified": False,
     "cache_reuse": 77,
+    "prefill_budget": 128,
+    "max_queue": 0,
     "chat_template": "chatml",
     "device": "CUDA1",
     "temperature": 0.1,
@@ -48,6 +51,9 @@ OTHER_VALUES = {
     "min_p": 0.2,
     "repeat_last_n": -1,
     "repeat_penalty": 1.2,
+    "frequency_penalty": -0.5,
+    "presence_penalty": 0.5,
+    "max_tokens": 99,
 }
 BASES = [
     preset("prod", kind="classify"),

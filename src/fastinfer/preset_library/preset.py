@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,36 @@ class Preset:
         from fastinfer.preset_library.explanation import explain
 
         return explain(self, tuple(adjustments))
+
+    def build(self, model: str | os.PathLike[str] | None = None) -> Any:
+        """The bare engine with the preset's values: a ready ``llama_cpp.Llama``, to be used and closed by its own API.
+
+        It has n_ctx, n_batch, n_ubatch, n_threads (0 becomes every usable core), n_gpu_layers, flash_attn, type_k and
+        type_v of the preset. ``device`` becomes ``main_gpu`` with the model on that GPU alone; ``"CPU"`` keeps all
+        layers off any GPU. ``chat_template`` becomes its chat handler, and so does the image encoder (mmproj) of a
+        preset of kind "classify". It prints nothing; llama.cpp's log goes to the logger ``fastinfer.llama``.
+
+        ``Llama`` has one conversation and no queue, so parallel, kv_unified, cache_reuse, prefill_budget and max_queue
+        have no place in it, nor have the prompts, workers and batches of classification. The sampling values belong to
+        its calls: ``llama.create_chat_completion(messages, temperature=preset.temperature, top_p=preset.top_p,
+        top_k=preset.top_k, min_p=preset.min_p, repeat_penalty=preset.repeat_penalty)``.
+
+        Args:
+            model: a path to a GGUF file, or ``"org/repo:QUANT@revision"`` on the Hugging Face hub; None takes the
+                environment's, then the preset's own.
+
+        Raises:
+            EngineUnavailableError: the preset is one for TurboMind, which this version cannot build yet; its device
+                is not there; or llama.cpp is missing or was built without GPU support that the preset asks for.
+            ModelNotFoundError: there is no such model.
+            ModelLoadError: the model's files are damaged or incomplete, llama.cpp cannot load them, or the model has no
+                chat template and the preset names none.
+            EngineOutOfMemoryError: there is not enough memory.
+            PresetError: there is no such ``chat_template``.
+        """
+        from fastinfer.preset_library.building import build
+
+        return build(self, model)
 
     def to_dict(self) -> dict[str, Any]:
         """The preset as plain values that JSON can hold; :meth:`from_dict` reads it back."""

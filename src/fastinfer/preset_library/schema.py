@@ -61,6 +61,7 @@ Count = Annotated[int, Field(ge=1, le=INT32_MAX)]
 CountOrZero = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Number = Annotated[float, AfterValidator(_no_negative_zero)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+Penalty = Annotated[Number, Field(ge=-2, le=2)]
 Text = Annotated[str, Field(min_length=1)]
 Model = Annotated[Text, BeforeValidator(_path_to_text)]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -190,7 +191,10 @@ class LlamaChatParameters(_Parameters):
     flash_attn: bool
     n_gpu_layers: Layers
     parallel: Annotated[int, Field(ge=1, le=_LLAMA_MAX_SEQUENCES)]
+    kv_unified: bool = True
     cache_reuse: CountOrZero = 0
+    prefill_budget: CountOrZero = 0
+    max_queue: CountOrZero = 1024
     chat_template: Text = "auto"
     device: Device = "CUDA0"
     temperature: Annotated[Number, Field(ge=0)] = 0.6
@@ -199,6 +203,9 @@ class LlamaChatParameters(_Parameters):
     min_p: Share = 0.05
     repeat_last_n: Annotated[int, Field(ge=-1, le=INT32_MAX)] = 64
     repeat_penalty: Annotated[Number, Field(gt=0)] = 1.05
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
+    max_tokens: CountOrZero = 0
     n_threads: Threads = 0
 
 
