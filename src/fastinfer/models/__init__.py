@@ -6,8 +6,9 @@ header of a GGUF file and refuses one that is damaged or incomplete, so that nat
 
 from __future__ import annotations
 
+from fastinfer.models.embedded_chat import EMBEDDED_CHAT
 from fastinfer.models.gguf import GgufHeader, GgufTensor, check_gguf
 from fastinfer.models.model import GgufModel
 from fastinfer.models.resolve import resolve_gguf
 
-__all__ = ["GgufHeader", "GgufModel", "GgufTensor", "check_gguf", "resolve_gguf"]
+__all__ = ["EMBEDDED_CHAT", "GgufHeader", "GgufModel", "GgufTensor", "check_gguf", "resolve_gguf"]

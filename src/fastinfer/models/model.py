@@ -20,7 +20,7 @@ class GgufModel:
     """The files of a model, all of them on this machine, with sound headers.
 
     Attributes:
-        name: as resolved: ``"embedded"``, the absolute path, or ``"org/repo:QUANT@COMMIT"``.
+        name: as resolved: ``"embedded"``, ``"embedded-chat"``, the absolute path, or ``"org/repo:QUANT@COMMIT"``.
         model: the model file; the first part of a model split into several files, which lie beside it.
         projector: the file for images (and audio) that goes with it, or None for a model of text only.
         revision: the commit of the hub's repository, or None for a model that is not from the hub.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fastinfer.errors import ModelNotFoundError
+from fastinfer.models.embedded_chat import EMBEDDED_CHAT, embedded_chat
 from fastinfer.models.filenames import is_gguf
 from fastinfer.models.hub import HubName, model_from_hub
 from fastinfer.models.local import existing_path, model_at, no_such_path
@@ -27,7 +28,9 @@ def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
 
     A name is, and in this order it is tried:
 
-    - ``embedded``: the model in the package. (A folder of that name is ``./embedded``.)
+    - ``embedded``: the classification model in the package; ``embedded-chat``: the chat model in the extra of that
+      name, which is copied into fastinfer's cache (FASTINFER_CACHE, else the user's cache folder). Folders of these
+      names are ``./embedded`` and ``./embedded-chat``.
     - The path of a .gguf file, of any part of a split model, or of a folder with one model in it; ``~`` is expanded.
       A projector in the same folder, a file with ``mmproj`` in its name, goes with the model. Of several it is the
       one whose name has the longest beginning in common with the model's, then F16, BF16, Q8_0, F32 and others in
@@ -47,17 +50,20 @@ def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
 
     Raises:
         ModelNotFoundError: there is no such model, revision or quantisation, the hub refuses it, or it can neither be
-            reached nor is the model in the cache.
-        ModelLoadError: a file is damaged, incomplete, of the wrong kind, or cannot be read.
+            reached nor is the model in the cache; or the extra embedded-chat is not installed.
+        ModelLoadError: a file is damaged, incomplete, of the wrong kind, or cannot be read or put into the cache.
     """
     text = os.fspath(name)
     if text == _EMBEDDED:
         return _embedded()
+    if text == EMBEDDED_CHAT:
+        return embedded_chat()
     if not text:
         raise ModelNotFoundError("The model's name is empty.", hint="Name a .gguf file, a folder, or org/repo.")
-    if re.match(rf"{_EMBEDDED}[:@]", text):
+    if packaged := re.match(rf"({_EMBEDDED}|{EMBEDDED_CHAT})[:@]", text):
         raise ModelNotFoundError(
-            f"Model {text!r}: the embedded model has no quantisations and revisions.", hint="Its name is 'embedded'."
+            f"Model {text!r}: the embedded model has no quantisations and revisions.",
+            hint=f"Its name is {packaged[1]!r}.",
         )
     path = existing_path(text)
     if path is not None:
