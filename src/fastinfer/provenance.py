@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Adjustment", "Provenance"]
+from fastinfer.errors import PresetError
+
+__all__ = ["Adjustment", "Provenance", "refuse_adjustments"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +48,13 @@ class Provenance:
     device: str
     kernel_path: str
     adjustments: tuple[Adjustment, ...] = field(default=())
+
+
+def refuse_adjustments(preset: str, adjustments: Sequence[Adjustment]) -> None:
+    """Raise PresetError if there are any: what ``strict=True`` asks for."""
+    if adjustments:
+        listed = "; ".join(f"{a.field}: {a.asked!r} becomes {a.used!r} ({a.why})" for a in adjustments)
+        raise PresetError(
+            f"The preset {preset!r} cannot run as it is: {listed}.",
+            hint="Change these values, or leave strict out to accept them.",
+        )

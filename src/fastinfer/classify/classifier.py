@@ -14,11 +14,12 @@ from typing import Literal
 
 from fastinfer.classify.labels import LabelSet, check_labels
 from fastinfer.classify.results import Classification, Timings
-from fastinfer.classify.stream import Job, check_errors, run, run_async, start
+from fastinfer.classify.stream import Job, PendingImage, start
 from fastinfer.engines.base import ClassifyEngine, Scores, Task
 from fastinfer.engines.scoring import normalise
 from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
 from fastinfer.images import ImageSource, describe_source, load_image, to_rgb_array
+from fastinfer.ordered import check_errors, run, run_async
 from fastinfer.preset_library import Preset
 from fastinfer.provenance import Provenance
 
@@ -159,7 +160,16 @@ class Classifier:
             FastInferError: as :meth:`classify`, at the position of the image.
         """
         check_errors(errors)
-        return run(images, self._job(labels), self._pool, ahead=self._ahead, errors=errors, progress=progress)
+        job = self._job(labels)
+        return run(
+            images,
+            lambda image: PendingImage(self._pool, job, image),
+            job.failed,
+            ahead=self._ahead,
+            errors=errors,
+            unit="image",
+            progress=progress,
+        )
 
     def aclassify_many(
         self,
@@ -171,7 +181,12 @@ class Classifier:
     ) -> AsyncIterator[Classification]:
         """:meth:`classify_many` for asyncio; ``images`` may also be an async iterable."""
         check_errors(errors)
-        return run_async(images, self._job(labels), self._pool, ahead=self._ahead, errors=errors, progress=progress)
+        job = self._job(labels)
+
+        async def begin(image: ImageSource) -> PendingImage:
+            return PendingImage(self._pool, job, image)
+
+        return run_async(images, begin, job.failed, ahead=self._ahead, errors=errors, unit="image", progress=progress)
 
     def close(self) -> None:
         """Give the memory back. What waits fails with EngineDeadError. Idempotent."""

@@ -8,13 +8,14 @@ from typing import Any
 
 from fastinfer.classify.classifier import Classifier
 from fastinfer.classify.labels import LabelSet, check_labels
-from fastinfer.errors import EngineUnavailableError, ModelLoadError, PresetError
+from fastinfer.engines.cores import usable_cores
+from fastinfer.errors import EngineUnavailableError, ModelLoadError
 from fastinfer.models import GgufHeader, GgufModel, check_gguf, resolve_gguf
 from fastinfer.preset_library import LlamaClassifyParameters, Preset, default_model
 from fastinfer.preset_library import preset as find_preset
-from fastinfer.provenance import Adjustment, Provenance
+from fastinfer.provenance import Adjustment, Provenance, refuse_adjustments
 
-__all__ = ["classifier", "usable_cores"]
+__all__ = ["classifier"]
 
 #: Workers unless the preset says otherwise; beyond this, memory grows faster than speed.
 _MOST_WORKERS = 8
@@ -61,13 +62,6 @@ def classifier(
     return _open_llama(chosen, parameters, files, checked, strict)
 
 
-def usable_cores() -> int:
-    """CPU cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
 def _is_small(files: GgufModel) -> bool:
     """Small enough that every CPU core may have an encoder and a KV cache of its own."""
     projector = files.projector.stat().st_size if files.projector else 0
@@ -90,12 +84,8 @@ def _open_llama(
             hint="Fetch the file again, or take the mmproj file of the same repository as the model.",
         ) from error
     adjustments = image.adjustments()
-    if strict and adjustments:
-        listed = "; ".join(f"{a.field}: {a.asked!r} becomes {a.used!r} ({a.why})" for a in adjustments)
-        raise PresetError(
-            f"The preset {preset.name!r} cannot run as it is: {listed}.",
-            hint="Change these values, or leave strict out to accept them.",
-        )
+    if strict:
+        refuse_adjustments(preset.name, adjustments)
 
     # Imported here so that llama.cpp is loaded with the first model and not with the package.
     from fastinfer.engines.llama.classify import LlamaClassifyConfig, LlamaClassifyEngine
