@@ -1,9 +1,12 @@
-"""fastinfer: presets, exact label probabilities and batching over inference engines, in-process.
+"""fastinfer: presets, exact label probabilities and continuous batching over inference engines, in-process.
 
     import fastinfer
 
     clf = fastinfer.classifier(labels=["dog", "cat"])
     print(clf.classify("photo.png").probabilities)
+
+    llm = fastinfer.llm("balanced", model="unsloth/Seed-OSS-36B-Instruct-GGUF:Q5_K_XL")
+    print(llm.chat("Why is the sky blue?").text)
 
 Importing the package loads no engine; each engine is loaded with its first model.
 """
@@ -16,34 +19,54 @@ from fastinfer import errors
 from fastinfer._version import __version__
 
 if TYPE_CHECKING:
+    from fastinfer.chat import ChatTimings, Piece, Reply, Usage, llm
+    from fastinfer.chat.llm import LLM
+    from fastinfer.chat.options import ChatOptions
     from fastinfer.classify import Classification, Classifier, Timings, classifier
     from fastinfer.preset_library import Explanation, Preset, preset, presets
     from fastinfer.provenance import Adjustment, Provenance
+    from fastinfer.replies import ToolCall
 
 __all__ = [
+    "LLM",
     "Adjustment",
+    "ChatOptions",
+    "ChatTimings",
     "Classification",
     "Classifier",
     "Explanation",
+    "Piece",
     "Preset",
     "Provenance",
+    "Reply",
     "Timings",
+    "ToolCall",
+    "Usage",
     "__version__",
     "classifier",
     "errors",
+    "llm",
     "preset",
     "presets",
 ]
 
 _HOMES = {
     "Adjustment": "fastinfer.provenance",
+    "ChatOptions": "fastinfer.chat.options",
+    "ChatTimings": "fastinfer.chat",
     "Classification": "fastinfer.classify",
     "Classifier": "fastinfer.classify",
     "Explanation": "fastinfer.preset_library",
+    "LLM": "fastinfer.chat.llm",
+    "Piece": "fastinfer.chat",
     "Preset": "fastinfer.preset_library",
     "Provenance": "fastinfer.provenance",
+    "Reply": "fastinfer.chat",
     "Timings": "fastinfer.classify",
+    "ToolCall": "fastinfer.replies",
+    "Usage": "fastinfer.chat",
     "classifier": "fastinfer.classify",
+    "llm": "fastinfer.chat",
     "preset": "fastinfer.preset_library",
     "presets": "fastinfer.preset_library",
 }

@@ -1,0 +1,122 @@
+"""How many prompt tokens a step takes, and how many rows a step without prompts has best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["PromptBudget", "RowPadding", "share"]
+
+#: While replies run, the prompt tokens of a step may take this much of the time that it takes without them,
+_STRETCH = 0.9
+#: or this much for each slot that waits for its prompt, by those that reply, if that is more.
+_WAITING = 6.0
+#: Prompt tokens beside replies come in multiples of this.
+_GRAIN = 16
+#: Prompt tokens beside replies before a time is known.
+_FIRST = 64
+#: The share of the budget that the longest-waiting prompt gets in any case.
+_OLDEST = 4
+#: A step time counts as known for this many steps.
+_FRESH = 256
+#: The weight of a new measurement.
+_NEW = 0.25
+
+
+def share(pending: Sequence[int], budget: int) -> list[int]:
+    """Split a budget of prompt tokens among prompts.
+
+    The shortest is finished first, which gives the earliest first tokens on the whole; the prompt that has waited
+    longest gets at least a quarter, so that it gets on however many shorter ones arrive.
+
+    Args:
+        pending: tokens each prompt still needs, in order of arrival.
+        budget: tokens to give away.
+
+    Returns:
+        Tokens for each prompt, none more than it needs, together at most ``budget``.
+    """
+    given = [0] * len(pending)
+    if pending:
+        given[0] = min(pending[0], -(-budget // _OLDEST))
+        budget -= given[0]
+    for i in sorted(range(len(pending)), key=lambda i: pending[i] - given[i]):
+        more = min(pending[i] - given[i], budget)
+        given[i] += more
+        budget -= more
+    return given
+
+
+class PromptBudget:
+    """Chooses the prompt tokens of a step, from the times that steps took.
+
+    Without running replies a step takes as many as are computed at once. Beside them it takes as many as keep the step
+    below about twice what it takes without, so that replies never stall; the more slots wait for their prompt, compared
+    to those that reply, the longer a step may take, because then more is lost by keeping them waiting.
+
+    Args:
+        most: tokens computed at once.
+        fixed: prompt tokens beside running replies, or 0 to choose.
+    """
+
+    def __init__(self, most: int, fixed: int) -> None:
+        self._most, self._fixed = most, fixed
+        self._alone: dict[int, tuple[float, int]] = {}
+        self._seconds_a_token: float | None = None
+        self._steps = 0
+
+    def tokens(self, decoding: int, prompts: int) -> int:
+        """Prompt tokens for a step; 0 to measure one without.
+
+        Args:
+            decoding: replies that get their next token in it.
+            prompts: slots whose prompt is not evaluated yet.
+        """
+        room = max(0, self._most - decoding)
+        if not decoding:
+            return room
+        if self._fixed:
+            return min(self._fixed, room)
+        alone, measured = self._alone.get(decoding, (0.0, -_FRESH))
+        if self._steps - measured >= _FRESH:
+            return 0
+        if self._seconds_a_token is None:
+            return min(_FIRST, room)
+        stretch = max(_STRETCH, _WAITING * prompts / decoding)
+        tokens = int(stretch * alone / self._seconds_a_token)
+        # The same number again and again lets llama.cpp keep the graph of the step before.
+        return min(room, max(_GRAIN, tokens // _GRAIN * _GRAIN))
+
+    def observe(self, decoding: int, prompt: int, seconds: float) -> None:
+        """Take note of a step's time."""
+        self._steps += 1
+        alone, measured = self._alone.get(decoding, (seconds, -_FRESH))
+        if not prompt:
+            fresh = self._steps - measured < _FRESH
+            self._alone[decoding] = (alone + _NEW * (seconds - alone) if fresh else seconds, self._steps)
+        else:
+            cost = (seconds - (alone if decoding else 0.0)) / prompt
+            if cost > 0:
+                known = self._seconds_a_token
+                self._seconds_a_token = cost if known is None else known + _NEW * (cost - known)
+
+
+class RowPadding:
+    """Adds rows that nobody reads where more rows take less time.
+
+    Matrix products switch to another kernel at some number of rows; just below it a step can take longer than just
+    above. The number depends on the device and the quantisation, so it is measured.
+    """
+
+    def __init__(self) -> None:
+        self._best: dict[int, int] = {}
+
+    def learn(self, seconds: Sequence[float]) -> None:
+        """Take note of the time of a step with 1, 2, 3, ... rows."""
+        for rows in range(1, len(seconds) + 1):
+            best = min(range(rows, len(seconds) + 1), key=lambda r: seconds[r - 1])
+            # Below 3 % it is noise.
+            self._best[rows] = best if seconds[best - 1] < 0.97 * seconds[rows - 1] else rows
+
+    def rows(self, rows: int) -> int:
+        """The number of rows to evaluate where ``rows`` are needed."""
+        return self._best.get(rows, rows)

@@ -1,0 +1,348 @@
+"""The chat engine: requests in, replies out, one thread that runs them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from fastinfer.engines.chat import Generation, Sink
+from fastinfer.engines.llama.bare import placement
+from fastinfer.engines.llama.binding import VERSION, llama
+from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding
+from fastinfer.engines.llama.chat.config import LlamaChatConfig
+from fastinfer.engines.llama.chat.counters import slot_state
+from fastinfer.engines.llama.chat.loop import ChatLoop
+from fastinfer.engines.llama.chat.memory import UnifiedMemory
+from fastinfer.engines.llama.chat.request import Request
+from fastinfer.engines.llama.chat.sampler import device_cut
+from fastinfer.engines.llama.context import MAX_SEQUENCES, LlamaContext
+from fastinfer.engines.llama.model import LlamaModel
+from fastinfer.engines.llama.vocabulary import Vocabulary
+from fastinfer.errors import EngineDeadError, PromptTooLongError, QueueFullError
+from fastinfer.provenance import Adjustment
+
+__all__ = ["LlamaChatEngine", "Ticket"]
+
+_log = logging.getLogger(__name__)
+
+#: Rows beyond the slots' that a step may be padded with.
+_PADDING = 4
+
+
+class Ticket:
+    """A submitted request, to be cancelled by any thread."""
+
+    def __init__(self, core: _Core, request: Request) -> None:
+        self._core, self._request = core, request
+
+    def cancel(self) -> None:
+        """Drop the request at the engine's next step; its sink fails with RequestCancelledError. Idempotent."""
+        self._request.cancelled = True
+        self._core.wake()
+
+
+class LlamaChatEngine:
+    """llama.cpp with several conversations side by side. Every method may be called from any thread.
+
+    Args:
+        config: files, sizes and policies.
+
+    Raises:
+        ModelLoadError: the file cannot be loaded.
+        EngineUnavailableError: there is no such device.
+        EngineOutOfMemoryError: the KV cache cannot be allocated.
+    """
+
+    def __init__(self, config: LlamaChatConfig) -> None:
+        self._core = _Core(config)
+        # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this.
+        self._finalizer = weakref.finalize(self, self._core.close)
+        self.name = f"llama.cpp (llama-cpp-python {VERSION})"
+        #: Most tokens of a prompt with its reply.
+        self.limit = self._core.limit
+        #: What differs from what was asked for.
+        self.adjustments = self._core.adjustments
+        #: How replies are computed, for provenance.
+        self.kernel_path = self._core.kernel_path
+
+    @contextmanager
+    def vocabulary(self) -> Iterator[Vocabulary]:
+        """The model's vocabulary, which stays loaded within the ``with`` block.
+
+        Raises:
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        with self._core.in_use():
+            yield self._core.vocabulary
+
+    def show(self, tokens: Sequence[str]) -> None:
+        """Let these special tokens be part of replies' text, such as ``"<think>"``; before the first request."""
+        self._core.show(tuple(tokens))
+
+    def submit(self, generation: Generation, sink: Sink, *, wait: bool = False) -> Ticket:
+        """Queue a generation; what becomes of it goes to the sink.
+
+        Args:
+            generation: the prompt and its options.
+            sink: where the reply goes.
+            wait: wait while the queue is full.
+
+        Raises:
+            PromptTooLongError: the prompt leaves no room for a reply, however little else runs.
+            QueueFullError: the queue is full, and ``wait`` is false.
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        return self._core.submit(generation, sink, wait)
+
+    def slots(self) -> list[dict[str, Any]]:
+        """What each slot does, under llama-server's field names."""
+        return self._core.slots()
+
+    def metrics(self) -> dict[str, float]:
+        """Counters and gauges under llama-server's names."""
+        return self._core.metrics()
+
+    def profile(self) -> dict[str, float]:
+        """Where the steps' time went: ``steps``, and seconds in llama.cpp and in all."""
+        return self._core.profile()
+
+    def check_process(self) -> None:
+        """Refuse work in another process than the engine's own; takes no lock.
+
+        Raises:
+            EngineDeadError: the process was forked after the engine was created.
+        """
+        self._core.check_process()
+
+    def close(self) -> None:
+        """Fail what runs and waits with EngineDeadError, free all memory. Idempotent, from any thread."""
+        self._finalizer()
+
+
+class _Core:
+    def __init__(self, config: LlamaChatConfig) -> None:
+        self._config = config
+        self._condition = threading.Condition()
+        self._inbox: deque[Request] = deque()
+        self._numbers = itertools.count()
+        self._closed = False
+        self._dead: BaseException | None = None
+        self._users = self._waiters = 0
+        self._frees_itself = False
+        self._process = os.getpid()
+        with ExitStack() as undo:
+            where = placement(config.device, config.n_gpu_layers)
+            model = LlamaModel(config.model, n_gpu_layers=where["n_gpu_layers"], main_gpu=where.get("main_gpu"))
+            undo.callback(model.close)
+            self.vocabulary = Vocabulary(model)
+            slots = config.parallel
+            whole_only = bool(llama.llama_model_is_recurrent(model.handle) or llama.llama_model_is_hybrid(model.handle))
+            cuts = {}
+            for sequence in range(slots if config.device_cut else 0):
+                cuts[sequence] = device_cut(config.device_cut)
+                undo.callback(llama.llama_sampler_free, cuts[sequence])
+            # Slots; with a cut on the device, as many again for requests that read all scores; what is kept; scratch.
+            first_kept = slots * (2 if cuts else 1)
+            kept = min(max(slots, 8), MAX_SEQUENCES - first_kept - 1)
+            context = LlamaContext(
+                model,
+                n_ctx=config.n_ctx,
+                n_batch=config.n_batch,
+                n_ubatch=config.n_ubatch,
+                n_outputs=slots,
+                n_threads=config.n_threads,
+                flash_attn=config.flash_attn,
+                type_k=config.type_k,
+                type_v=config.type_v,
+                n_sequences=first_kept + kept + 1,
+                samplers=cuts,
+            )
+            undo.callback(context.close)
+            memory = UnifiedMemory(
+                context,
+                first_kept=first_kept,
+                kept=kept,
+                reserved=_PADDING if config.calibrate else 0,
+                chunk=config.cache_reuse,
+                whole_only=whole_only,
+            )
+            self._loop = ChatLoop(
+                model,
+                context,
+                memory,
+                pieces=self.vocabulary.pieces(),
+                slots=slots,
+                cut=config.device_cut,
+                scratch=first_kept + kept,
+                budget=PromptBudget(config.n_ubatch, config.prefill_budget),
+                padding=RowPadding(),
+            )
+            if config.calibrate:
+                self._loop.calibrate(slots + _PADDING)
+            self._context = context
+            self._free = undo.pop_all()
+        trained = int(llama.llama_model_n_ctx_train(model.handle))
+        self.limit = min(memory.limit, trained)
+        self.adjustments = tuple(self._adjust(memory, trained))
+        self.kernel_path = (
+            f"{config.parallel} slots, {'unified' if config.kv_unified else 'partitioned'} KV cache, candidates cut by "
+            + ("the device" if cuts else "the CPU")
+        )
+        self._thread = threading.Thread(target=self._run, name="fastinfer-chat", daemon=True)
+        self._thread.start()
+
+    def _adjust(self, memory: UnifiedMemory, trained: int) -> Iterator[Adjustment]:
+        asked = self._config.n_ctx
+        if self.limit == trained < memory.limit:
+            why = (
+                f"a conversation ends at the {trained} tokens the model was trained for; all together may have {asked}"
+            )
+            yield Adjustment("n_ctx", asked, trained, why)
+        if self._config.cache_reuse and not memory.moves:
+            why = "this model's memory cannot move tokens to other positions"
+            yield Adjustment("cache_reuse", self._config.cache_reuse, 0, why)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        self.check_process()
+        with self._condition:
+            self._check_alive()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._users -= 1
+                self._condition.notify_all()
+
+    def show(self, tokens: tuple[str, ...]) -> None:
+        with self.in_use():
+            self._loop.pieces = self.vocabulary.pieces(visible=tokens)
+
+    def submit(self, generation: Generation, sink: Sink, wait: bool) -> Ticket:
+        self.check_process()
+        tokens = len(generation.tokens)
+        if tokens >= self.limit:
+            raise PromptTooLongError(
+                f"The prompt has {tokens} tokens, and a prompt with its reply may have {self.limit}.",
+                tokens=tokens,
+                limit=self.limit,
+                hint=f"Shorten the conversation, or raise n_ctx (now {self._config.n_ctx}).",
+            )
+        with self._condition:
+            self._check_alive()
+            while len(self._inbox) + len(self._loop.queue) >= max(1, self._config.max_queue):
+                if not wait:
+                    raise QueueFullError(
+                        f"{self._config.max_queue} requests are waiting already.",
+                        hint="Wait for replies before sending more, use chat_many, or raise max_queue.",
+                    )
+                self._waiters += 1
+                self._condition.wait()
+                self._waiters -= 1
+                self._check_alive()
+            request = Request(generation, sink, next(self._numbers), self.limit)
+            self._inbox.append(request)
+            self._condition.notify_all()
+        return Ticket(self, request)
+
+    def wake(self) -> None:
+        if os.getpid() == self._process:
+            with self._condition:
+                self._condition.notify_all()
+
+    def slots(self) -> list[dict[str, Any]]:
+        return [slot_state(i, self.limit, request) for i, request in enumerate(list(self._loop.slots))]
+
+    def metrics(self) -> dict[str, float]:
+        loop = self._loop
+        processing = sum(r is not None for r in list(loop.slots))
+        return loop.counters.metrics(processing=processing, deferred=len(loop.queue) + len(self._inbox))
+
+    def profile(self) -> dict[str, float]:
+        counters = self._loop.counters
+        with self._condition:
+            reused = self._context.graphs_reused if not self._closed else 0
+        return {
+            "steps": counters.steps,
+            "graphs_reused": reused,
+            "decode_seconds": counters.decode_seconds,
+            "wait_seconds": counters.wait_seconds,
+            "sample_seconds": counters.sample_seconds,
+            "step_seconds": counters.step_seconds,
+        }
+
+    def _check_alive(self) -> None:
+        if self._closed:
+            raise EngineDeadError("The engine is closed.", hint="Create a new one.")
+        if self._dead is not None:
+            raise EngineDeadError("The engine has died.", hint="Create a new one.") from self._dead
+
+    def check_process(self) -> None:
+        # Before any lock is taken: a thread that held it at the fork is not there to release it.
+        if os.getpid() != self._process:
+            raise EngineDeadError(
+                "The engine was created before a fork and does not exist in this process.",
+                hint="Create it in the child, or start processes with the 'spawn' method.",
+            )
+
+    def close(self) -> None:
+        if os.getpid() != self._process:
+            return
+        with self._condition:
+            first, self._closed = not self._closed, True
+            self._condition.notify_all()
+        if threading.current_thread() is self._thread:
+            # The garbage collector runs in any thread, also in this one in the middle of a step.
+            self._frees_itself = first
+            return
+        self._thread.join()
+        if first:
+            self._release()
+
+    def _release(self) -> None:
+        with self._condition:
+            while self._users:
+                self._condition.wait()
+        self._free.close()
+
+    def _run(self) -> None:
+        loop = self._loop
+        try:
+            while self._receive():
+                loop.step()
+            error: Exception = EngineDeadError("The engine was closed before this request was finished.")
+        except BaseException as cause:  # noqa: BLE001  nobody may be left waiting, whatever happened
+            _log.exception("The chat engine has died.")
+            with self._condition:
+                self._dead = cause
+            error = EngineDeadError("The engine died while this request was running.", hint="Create a new one.")
+            error.__cause__ = cause
+        with self._condition:
+            loop.queue.extend(self._inbox)
+            self._inbox.clear()
+            self._condition.notify_all()
+        loop.fail_all(error)
+        if self._frees_itself:
+            self._release()
+
+    def _receive(self) -> bool:
+        """Take over new requests, wait while there is nothing to do; False once the engine is closed."""
+        with self._condition:
+            while not self._closed:
+                if self._inbox:
+                    self._loop.queue.extend(self._inbox)
+                    self._inbox.clear()
+                if self._waiters:
+                    self._condition.notify_all()
+                if not self._loop.is_idle:
+                    return True
+                self._condition.wait()
+        return False
