@@ -15,7 +15,10 @@ import pytest
 
 import fastinfer
 
-HEAVY = ("numpy", "PIL", "llama_cpp", "fastinfer.preset_library", "fastinfer.classify", "huggingface_hub", "tqdm")
+HEAVY = (
+    *("numpy", "PIL", "llama_cpp", "jinja2", "huggingface_hub", "tqdm"),
+    *("fastinfer.preset_library", "fastinfer.classify", "fastinfer.chat"),
+)
 
 
 @pytest.fixture
@@ -35,11 +38,11 @@ def test_version(run: Any) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], []])
 def test_help_lists_the_commands(run: Any, arguments: list[str]) -> None:
     written = run(*arguments).output
-    assert all(command in written for command in ("demo", "classify", "presets", "explain"))
-    assert not any(f"│ {command} " in written for command in ("chat", "plan", "doctor", "tune", "bench"))
+    assert all(command in written for command in ("demo", "classify", "chat", "presets", "explain"))
+    assert not any(f"│ {command} " in written for command in ("plan", "doctor", "tune", "bench"))
 
 
-@pytest.mark.parametrize("command", ["demo", "classify", "presets", "explain"])
+@pytest.mark.parametrize("command", ["demo", "classify", "chat", "presets", "explain"])
 def test_help_has_examples(run: Any, command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from fastinfer import __version__
 from fastinfer.cli import output
+from fastinfer.cli.chat import chat
 from fastinfer.cli.classify import classify
 from fastinfer.cli.demo import demo
 from fastinfer.cli.explain import explain
@@ -49,7 +50,7 @@ def fastinfer(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Classify images with exact label probabilities, on any machine.
+    """Classify images with exact label probabilities, and chat with language models, on any machine.
 
     Start with fastinfer demo: it runs offline, with the model in the package.
     """
@@ -57,5 +58,6 @@ def fastinfer(
 
 app.command()(demo)
 app.command()(classify)
+app.command()(chat)
 app.command()(presets)
 app.command()(explain)

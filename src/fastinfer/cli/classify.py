@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fastinfer.cli import output
 from fastinfer.cli.inputs import find_images, read_labels
 from fastinfer.cli.options import Debug, Json
-from fastinfer.cli.results import COLUMNS, cells, record
-
-if TYPE_CHECKING:
-    from fastinfer.classify import Classifier
+from fastinfer.cli.results import COLUMNS, cells, record, show_adjustments
 
 __all__ = ["classify"]
 
@@ -65,7 +62,7 @@ def classify(
 
     with classifier(preset, labels=chosen, model=model, strict=strict) as loaded:
         if not json:
-            _show_adjustments(loaded)
+            show_adjustments(loaded.provenance)
         results = loaded.classify_many(
             [image.source for image in images],
             errors="return",
@@ -84,8 +81,3 @@ def classify(
     if failed:
         output.error(f"{failed} of {len(images)} images could not be classified.")
         raise typer.Exit(1)
-
-
-def _show_adjustments(loaded: Classifier) -> None:
-    for item in loaded.provenance.adjustments:
-        output.note(f"note: {item.field}: asked {item.asked}, the engine got {item.used}: {item.why}")

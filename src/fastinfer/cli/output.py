@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Column", "clean", "error", "json_line", "line", "note", "on_terminal", "rows", "show"]
+__all__ = ["Column", "clean", "error", "json_line", "line", "note", "on_terminal", "rows", "show", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,21 @@ def json_line(value: object) -> None:
     line(json.dumps(value, ensure_ascii=True, allow_nan=False))
 
 
+def text(piece: str, *, dim: bool = False) -> None:
+    """A piece of text to stdout, at once; a terminal gets it without control characters, which could steer it.
+
+    Args:
+        piece: may be part of a line, or several lines.
+        dim: in a weaker colour, where the terminal has one.
+    """
+    if on_terminal():
+        piece = "".join(c for c in piece if c in "\n\t" or not (c < " " or "\x7f" <= c <= "\x9f"))
+        if dim and _has_styles():
+            piece = f"\x1b[2m{piece}\x1b[22m"
+    sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
 def note(text: str) -> None:
     """A remark to stderr."""
     sys.stderr.write(f"{text}\n")
@@ -87,6 +102,13 @@ def rows(columns: Sequence[Column]) -> Iterator[Callable[..., None]]:
     finally:
         if done:
             _table(columns, done)
+
+
+def _has_styles() -> bool:
+    from rich.console import Console
+
+    console = Console(file=sys.stdout)
+    return not console.is_dumb_terminal and not console.legacy_windows
 
 
 def _text(cell: str | tuple[str, ...], between: str) -> str:

@@ -1,15 +1,16 @@
-"""Results as rows of a table and as JSON, for every command that classifies."""
+"""Results as rows of a table and as JSON, for every command that classifies; adjustments for all that run a model."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.cli.output import Column
+from fastinfer.cli.output import Column, note
 
 if TYPE_CHECKING:
     from fastinfer.classify import Classification
+    from fastinfer.provenance import Provenance
 
-__all__ = ["COLUMNS", "cells", "record"]
+__all__ = ["COLUMNS", "cells", "record", "show_adjustments"]
 
 COLUMNS = (
     Column("Image"),
@@ -34,6 +35,12 @@ def record(name: str, result: Classification, top: int | None = None) -> dict[st
     if top is not None:
         values["probabilities"] = dict(result.top(top))
     return values
+
+
+def show_adjustments(provenance: Provenance) -> None:
+    """Say where the engine got another value than the preset's, and why."""
+    for item in provenance.adjustments:
+        note(f"note: {item.field}: asked {item.asked}, the engine got {item.used}: {item.why}")
 
 
 def _percent(share: float) -> str:
