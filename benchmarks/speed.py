@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from common import EVERYDAY, as_png, everyday_pictures, interleave, save, spread
 
 import fastinfer
-from fastinfer.classify.opening import usable_cores
+from fastinfer.engines.cores import usable_cores
 
 
 def peer(pipe: Connection, cores: int) -> None:
