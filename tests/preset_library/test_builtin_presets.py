@@ -43,7 +43,6 @@ EMBEDDED_CLASSIFY = {
 EVERY_CHAT = {
     "backend": "llama.cpp",
     "chat_template": "auto",
-    "kv_unified": True,
     "prefill_budget": 0,
     "max_queue": 1024,
     "temperature": 0.6,
@@ -59,6 +58,7 @@ EVERY_CHAT = {
 }
 SERVED_CHAT = {
     **EVERY_CHAT,
+    "kv_unified": False,
     "model": "unsloth/Seed-OSS-36B-Instruct-GGUF:Q5_K_XL",
     "device": "CUDA0",
     "type_k": "q8_0",
@@ -70,6 +70,7 @@ SERVED_CHAT = {
 BALANCED = {**SERVED_CHAT, "n_ctx": 32768, "n_ubatch": 2048, "parallel": 8, "cache_reuse": 1024}
 EMBEDDED_CHAT = {
     **EVERY_CHAT,
+    "kv_unified": True,
     "model": "embedded-chat",
     "device": "CPU",
     "type_k": "f16",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Delta", "FinishReason", "Generation", "Outcome", "Sampling", "Sink", "TokenLogprob"]
+__all__ = ["Delta", "FinishReason", "Generation", "Outcome", "PlacedImage", "Sampling", "Sink", "TokenLogprob"]
 
 FinishReason = Literal["stop", "length"]
 
@@ -46,12 +46,25 @@ class Sampling:
     seed: int | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedImage:
+    """An image in a prompt.
+
+    Attributes:
+        at: it comes before this one of the text's tokens; their number puts it at the end.
+        pixels: (height, width, 3) uint8, contiguous RGB.
+    """
+
+    at: int
+    pixels: npt.NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Generation:
     """One prompt to continue.
 
     Attributes:
-        tokens: the prompt, (n,) int32.
+        tokens: the prompt, (n,) int32; below 0 where an image is.
         sampling: how tokens are chosen.
         max_tokens: most tokens of the reply; None as many as the context holds.
         stop: strings that end the reply; they are not part of it.
@@ -62,6 +75,7 @@ class Generation:
             begun it already.
         logprobs: alternatives reported with each token's log-probability; 0 none, None no log-probabilities at all.
         deadline: ``time.monotonic()`` seconds at which the request fails with RequestTimeoutError, or None.
+        images: what the engine has made of the prompt's images; None without. With them it can be submitted once.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -73,6 +87,7 @@ class Generation:
     grammar_opening: int | None = None
     logprobs: int | None = None
     deadline: float | None = None
+    images: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class LlamaContext:
         #: Most tokens of one sequence.
         self.sequence_limit = int(llama.llama_n_ctx_seq(self.handle))
         self._vocabulary_size = model.vocabulary_size
+        self._window = int(llama.llama_model_n_swa(model.handle))
         self.rows = Rows(n_batch)
 
     def close(self) -> None:
@@ -115,6 +116,19 @@ class LlamaContext:
         """The last position that a sequence holds, or -1."""
         return int(llama.llama_memory_seq_pos_max(self._memory, sequence))
 
+    def attach(self, sequence: int, chain: Any) -> None:
+        """Have the device run a chain of samplers on a sequence's scores, or none with None. Takes milliseconds."""
+        llama.llama_set_sampler(self.handle, sequence, chain)
+
+    def holds(self, sequence: int, end: int) -> bool:
+        """A sequence can be continued from a position: it still has all that a token there looks back on.
+
+        In layers with a sliding window, llama.cpp gives cells that are out of a sequence's last window to others.
+        """
+        if not self._window:
+            return True
+        return int(llama.llama_memory_seq_pos_min(self._memory, sequence)) <= max(0, end - self._window)
+
     @property
     def can_shift(self) -> bool:
         """Positions can be moved."""
@@ -129,16 +143,36 @@ class LlamaContext:
         """Forget all sequences."""
         llama.llama_memory_clear(self._memory, False)
 
-    def decode(self, count: int) -> int:
+    def decode(
+        self,
+        count: int,
+        embeddings: Floats | None = None,
+        positions: Ints | None = None,
+        *,
+        looks_ahead: bool = False,
+    ) -> int:
         """Evaluate the first ``count`` of :attr:`rows`, all of them or none where it fails.
+
+        Args:
+            count: rows, 1 to ``n_batch``.
+            embeddings: (count, width) float32, contiguous, in place of the rows' tokens.
+            positions: (count,) or (dimensions, count) int32, contiguous, in place of the rows' positions.
+            looks_ahead: rows of a sequence see each other, also those after them; at most ``n_ubatch`` rows.
 
         Returns:
             llama_decode's code: 0 done; 1 no room, nothing has changed; 2 aborted; negative an error.
         """
         # llama.cpp ends the process on this one.
-        if not 0 < count <= self.n_batch:
-            raise RuntimeError(f"a batch of {count} tokens; the limit is {self.n_batch}")
-        return int(llama.llama_decode(self.handle, self.rows.batch(count)))
+        most = self.n_ubatch if looks_ahead else self.n_batch
+        if not 0 < count <= most:
+            raise RuntimeError(f"a batch of {count} tokens; the limit is {most}")
+        if embeddings is None:
+            return int(llama.llama_decode(self.handle, self.rows.batch(count)))
+        llama.llama_set_causal_attn(self.handle, not looks_ahead)
+        try:
+            return int(llama.llama_decode(self.handle, self.rows.batch(count, embeddings, positions)))
+        finally:
+            llama.llama_set_causal_attn(self.handle, True)
 
     def wait(self) -> None:
         """Wait until the last batch is computed."""
@@ -219,13 +253,23 @@ class Rows:
             logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
         self._token_pointer = self.tokens.ctypes.data_as(ints)
+        self._position_pointer = self.positions.ctypes.data_as(ints)
 
-    def batch(self, count: int, embeddings: Floats | None = None) -> Any:
-        """The first ``count`` rows as llama.cpp takes them, with embeddings (count, width) in place of the tokens."""
+    def batch(self, count: int, embeddings: Floats | None = None, positions: Ints | None = None) -> Any:
+        """The first ``count`` rows as llama.cpp takes them.
+
+        Args:
+            count: rows.
+            embeddings: (count, width) in place of the tokens.
+            positions: (count,) or (dimensions, count) in place of the rows' own.
+        """
         self._batch.n_tokens = count
+        self._batch.pos = self._position_pointer
         if embeddings is None:
             self._batch.token, self._batch.embd = self._token_pointer, None
         else:
             self._batch.token = None
             self._batch.embd = embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+            if positions is not None:
+                self._batch.pos = positions.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         return self._batch

@@ -8,7 +8,7 @@ from typing import Final
 from fastinfer.engines.llama.binding import ggml, llama
 from fastinfer.errors import EngineUnavailableError
 
-__all__ = ["gpu_names", "main_gpu"]
+__all__ = ["device_handle", "gpu_names", "main_gpu"]
 
 _CPU: Final = "cpu"
 _GPU, _INTEGRATED_GPU = 1, 2  # ggml_backend_dev_type
@@ -32,6 +32,17 @@ def gpu_names() -> tuple[str, ...] | None:
     devices = [get(index) for index in range(count())]
     found = {wanted: [d for d in devices if kind(d) == wanted] for wanted in (_GPU, _INTEGRATED_GPU)}
     return tuple(name(d).decode("utf-8", "replace") for d in found[_GPU] or found[_INTEGRATED_GPU])
+
+
+def device_handle(device: str) -> int | None:
+    """ggml's handle of a device by llama.cpp's name for it, ``"CUDA0"`` for example; None where it does not tell."""
+    try:
+        find = ggml.ggml_backend_dev_by_name
+    except AttributeError:
+        return None
+    find.argtypes, find.restype = [ctypes.c_char_p], ctypes.c_void_p
+    handle: int | None = find(device.encode())
+    return handle
 
 
 def main_gpu(device: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ class Prepared:
     """One prompt with its image, cut into chunks; a context manager that frees mtmd's memory."""
 
     def __init__(self, handle: Any) -> None:
-        self._handle = handle
+        self._free = weakref.finalize(self, mtmd.mtmd_input_chunks_free, handle)
+        self._free.atexit = False
         count = mtmd.mtmd_input_chunks_size(handle)
         self.chunks = [_chunk(mtmd.mtmd_input_chunks_get(handle, i)) for i in range(count)]
         self.n_tokens = sum(c.n_tokens for c in self.chunks)
@@ -55,10 +57,12 @@ class Prepared:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._handle:
-            mtmd.mtmd_input_chunks_free(self._handle)
-            self._handle = None
-            self.chunks = []
+        self.close()
+
+    def close(self) -> None:
+        """Free mtmd's memory. Idempotent; the garbage collector does it too."""
+        self.chunks = []
+        self._free()
 
 
 def _chunk(handle: Any) -> Chunk:
@@ -81,19 +85,30 @@ class ImageEncoder:
         use_gpu: compute on the GPU where llama.cpp was built for one.
         flash_attn: use flash attention in the encoder.
         batch_tokens: most image tokens encoded at once, for encoders that take several images.
+        device: ggml's handle of the GPU to use; None lets mtmd choose.
 
     Raises:
         ModelLoadError: the file is no vision projector, or not one of this model.
     """
 
     def __init__(
-        self, path: Path, model: LlamaModel, *, n_threads: int, use_gpu: bool, flash_attn: bool, batch_tokens: int
+        self,
+        path: Path,
+        model: LlamaModel,
+        *,
+        n_threads: int,
+        use_gpu: bool,
+        flash_attn: bool,
+        batch_tokens: int,
+        device: int | None = None,
     ) -> None:
         params = mtmd.mtmd_context_params_default()
         params.use_gpu, params.n_threads = use_gpu, n_threads
         params.print_timings = params.warmup = False
         params.flash_attn_type = 1 if flash_attn else 0
         params.batch_max_tokens = batch_tokens
+        if use_gpu:
+            params.device = device
         self.handle: Any = mtmd.mtmd_init_from_file(str(path).encode(), model.handle, params)
         if not self.handle or not mtmd.mtmd_support_vision(self.handle):
             self.close()
@@ -104,8 +119,9 @@ class ImageEncoder:
         self._width = model.embedding_width
         #: The tokens of an image see each other, so they have to be evaluated at once.
         self.looks_ahead = bool(mtmd.mtmd_decode_use_non_causal(self.handle, None))
+        self._in_grid = bool(mtmd.mtmd_decode_use_mrope(self.handle))
         #: Images go through llama.cpp's own helper where positions have several dimensions or attention looks ahead.
-        self.needs_helper = self.looks_ahead or bool(mtmd.mtmd_decode_use_mrope(self.handle))
+        self.needs_helper = self.looks_ahead or self._in_grid
 
     def close(self) -> None:
         """Free the encoder. Idempotent."""
@@ -113,12 +129,13 @@ class ImageEncoder:
             mtmd.mtmd_free(self.handle)
         self.handle = None
 
-    def prepare(self, prompt: RenderedPrompt, pixels: Pixels) -> Prepared:
-        """Tokenise a prompt around an image and preprocess the image.
+    def prepare(self, prompt: RenderedPrompt, pixels: Pixels, *, begins: bool = True) -> Prepared:
+        """Tokenise a prompt around an image and preprocess the image. Safe in any thread, beside the encoder's own.
 
         Args:
             prompt: the rendered chat prompt.
             pixels: (height, width, 3) uint8, contiguous RGB.
+            begins: a text begins here: it gets BOS where the tokenizer adds one.
 
         Raises:
             ImageDecodeError: the encoder's preprocessing refuses the image.
@@ -140,7 +157,7 @@ class ImageEncoder:
                 keep.append(piece)
             keep.append(part)
             parts[i] = ctypes.pointer(part)
-        code = mtmd.mtmd_tokenize_from_parts(self.handle, chunks, parts, len(parts), True)
+        code = mtmd.mtmd_tokenize_from_parts(self.handle, chunks, parts, len(parts), begins)
         mtmd.mtmd_bitmap_free(bitmap)
         if code:
             mtmd.mtmd_input_chunks_free(chunks)
@@ -177,6 +194,19 @@ class ImageEncoder:
     def _read(self, pointer: Any, chunk: Chunk) -> Floats:
         embeddings: Floats = np.ctypeslib.as_array(pointer, shape=(chunk.n_tokens, self._width)).copy()
         return embeddings
+
+    def positions(self, chunk: Chunk, first: int) -> npt.NDArray[np.int32]:
+        """The positions of an image's tokens where its first is ``first``.
+
+        Returns:
+            (n_tokens,) int32; (4, n_tokens) for models with multi-dimensional positions: time, row, column, unused.
+        """
+        if not self._in_grid:
+            return np.arange(first, first + chunk.n_tokens, dtype=np.int32)
+        places = (mtmd.mtmd_decoder_pos * chunk.n_tokens)()
+        mtmd.mtmd_helper_image_get_decoder_pos(mtmd.mtmd_input_chunk_get_tokens_image(chunk.handle), first, places)
+        time, column, row, unused = np.frombuffer(places, np.int32).reshape(-1, 4).T
+        return np.stack([time, row, column, unused])
 
     def decode_with_helper(self, context: Any, chunk: Chunk, position: int, sequence: int, n_batch: int) -> None:
         """Evaluate an encoded image through llama.cpp's helper, which knows each model's positions and mask.

@@ -51,17 +51,18 @@ class Vocabulary:
         eos: text of the token that ends a text, "" where there is none.
         adds_bos: the tokenizer is meant to put BOS first by itself.
         end_tokens: the tokens that end a reply.
+        handle: llama.cpp's pointer to it.
     """
 
     def __init__(self, model: LlamaModel) -> None:
         self._model = model
-        self._vocab: Any = llama.llama_model_get_vocab(model.handle)
+        self.handle: Any = llama.llama_model_get_vocab(model.handle)
         self.size = model.vocabulary_size
         self.architecture = _architecture(model.handle)
-        self.bos_token = int(llama.llama_vocab_bos(self._vocab))
+        self.bos_token = int(llama.llama_vocab_bos(self.handle))
         self.bos = self._text(self.bos_token)
-        self.eos = self._text(int(llama.llama_vocab_eos(self._vocab)))
-        self.adds_bos = self.bos_token >= 0 and bool(llama.llama_vocab_get_add_bos(self._vocab))
+        self.eos = self._text(int(llama.llama_vocab_eos(self.handle)))
+        self.adds_bos = self.bos_token >= 0 and bool(llama.llama_vocab_get_add_bos(self.handle))
         self.end_tokens: frozenset[int] = frozenset(model.end_tokens.tolist())
         # Some tokenizers put a space before any text, which is wrong for text that continues another one.
         first = self.tokenize("a", special=False)
@@ -83,7 +84,7 @@ class Vocabulary:
         data = text.encode()
         room = len(data) + 8
         tokens = (ctypes.c_int32 * room)()
-        count = llama.llama_tokenize(self._vocab, data, len(data), tokens, room, False, special)
+        count = llama.llama_tokenize(self.handle, data, len(data), tokens, room, False, special)
         if count < 0:
             raise RuntimeError(f"llama_tokenize asked for {-count} tokens where {room} must be enough")
         return tokens[:count]
@@ -93,7 +94,7 @@ class Vocabulary:
         """The tokens found in a text before the rest is tokenized, in llama.cpp's order: the longest text first."""
         found = []
         for token in range(self.size):
-            kind = int(llama.llama_vocab_get_attr(self._vocab, token))
+            kind = int(llama.llama_vocab_get_attr(self.handle, token))
             if kind & (_UNKNOWN | _CONTROL | _USER_DEFINED) and (text := self._text(token)):
                 control = bool(kind & (_UNKNOWN | _CONTROL))
                 found.append(SpecialToken(token, text, control, bool(kind & _LSTRIP), bool(kind & _RSTRIP)))
@@ -114,7 +115,7 @@ class Vocabulary:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            count = llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            count = llama.llama_token_to_piece(self.handle, token, buffer, size, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             size = -count
@@ -136,7 +137,7 @@ class Vocabulary:
     @cached_property
     def _pieces(self) -> tuple[bytes, ...]:
         # One small buffer for all: a call and a copy for each token is what the time goes into.
-        vocab, size, convert = self._vocab, 48, llama.llama_token_to_piece
+        vocab, size, convert = self.handle, 48, llama.llama_token_to_piece
         buffer = ctypes.create_string_buffer(size)
         pieces = []
         for token in range(self.size):
@@ -160,7 +161,7 @@ class Vocabulary:
     def _text(self, token: int) -> str:
         if token < 0:
             return ""
-        return str(llama.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
+        return str(llama.llama_vocab_get_text(self.handle, token).decode("utf-8", "replace"))
 
 
 def _architecture(handle: Any) -> str:

@@ -2,7 +2,7 @@
 
 ``engine`` is the way in; ``loop`` runs its steps with ``budget`` (how much of a prompt a step takes), ``memory``
 (sequences, shared beginnings and what is kept, on ``cells`` and ``prefixes``) and ``sampler``; ``request`` is what goes
-through them, ``counters`` what they report.
+through them, ``counters`` what they report. Images in prompts are placed by ``pictures`` and evaluated by ``viewer``.
 """
 
 from fastinfer.engines.llama.chat.config import LlamaChatConfig

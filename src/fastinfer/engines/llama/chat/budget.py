@@ -22,7 +22,7 @@ _FRESH = 256
 _NEW = 0.25
 
 
-def share(pending: Sequence[int], budget: int) -> list[int]:
+def share(pending: Sequence[int], budget: int, *, apart: bool = False, turn: int = 1) -> list[int]:
     """Split a budget of prompt tokens among prompts.
 
     The shortest is finished first, which gives the earliest first tokens on the whole; the prompt that has waited
@@ -31,15 +31,23 @@ def share(pending: Sequence[int], budget: int) -> list[int]:
     Args:
         pending: tokens each prompt still needs, in order of arrival.
         budget: tokens to give away.
+        apart: each prompt is computed by itself, so that one gets all, and the others one token, which closes a gap.
+        turn: number of the step; where prompts are computed apart, every fourth is the longest-waiting one's.
 
     Returns:
         Tokens for each prompt, none more than it needs, together at most ``budget``.
     """
     given = [0] * len(pending)
-    if pending:
+    if apart:
+        given = [1 if budget >= len(pending) else 0] * len(pending)
+        budget -= sum(given)
+    elif pending:
         given[0] = min(pending[0], -(-budget // _OLDEST))
         budget -= given[0]
-    for i in sorted(range(len(pending)), key=lambda i: pending[i] - given[i]):
+    order = sorted(range(len(pending)), key=lambda i: pending[i] - given[i])
+    if apart and turn % _OLDEST == 0:
+        order.sort(key=bool)
+    for i in order:
         more = min(pending[i] - given[i], budget)
         given[i] += more
         budget -= more
@@ -56,10 +64,11 @@ class PromptBudget:
     Args:
         most: tokens computed at once.
         fixed: prompt tokens beside running replies, or 0 to choose.
+        least: prompt tokens beside running replies in any case; fewer cost as much.
     """
 
-    def __init__(self, most: int, fixed: int) -> None:
-        self._most, self._fixed = most, fixed
+    def __init__(self, most: int, fixed: int, least: int = 0) -> None:
+        self._most, self._fixed, self._least = most, fixed, max(least, _GRAIN)
         self._alone: dict[int, tuple[float, int]] = {}
         self._seconds_a_token: float | None = None
         self._steps = 0
@@ -80,11 +89,11 @@ class PromptBudget:
         if self._steps - measured >= _FRESH:
             return 0
         if self._seconds_a_token is None:
-            return min(_FIRST, room)
+            return min(max(_FIRST, self._least), room)
         stretch = max(_STRETCH, _WAITING * prompts / decoding)
         tokens = int(stretch * alone / self._seconds_a_token)
         # The same number again and again lets llama.cpp keep the graph of the step before.
-        return min(room, max(_GRAIN, tokens // _GRAIN * _GRAIN))
+        return min(room, max(self._least, tokens // _GRAIN * _GRAIN))
 
     def observe(self, decoding: int, prompt: int, seconds: float) -> None:
         """Take note of a step's time."""

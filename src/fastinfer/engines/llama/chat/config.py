@@ -28,6 +28,7 @@ class LlamaChatConfig:
         prefill_budget: prompt tokens in a step beside running replies; 0 chosen from measured times.
         max_queue: requests that may wait.
         device_cut: candidates that the device leaves of each row; 0 reads back all scores.
+        sampling_threads: threads that choose tokens side by side; below 2 the engine's own does it.
         calibrate: measure at the start which number of rows a step has best.
     """
 
@@ -48,4 +49,5 @@ class LlamaChatConfig:
     prefill_budget: int
     max_queue: int
     device_cut: int
+    sampling_threads: int
     calibrate: bool

@@ -12,40 +12,44 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from fastinfer.engines.chat import Generation, Sink
+from fastinfer.engines.chat import Generation, PlacedImage, Sink
 from fastinfer.engines.llama.bare import placement
 from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding
+from fastinfer.engines.llama.chat.choosing import ParallelSampling
 from fastinfer.engines.llama.chat.config import LlamaChatConfig
 from fastinfer.engines.llama.chat.counters import slot_state
+from fastinfer.engines.llama.chat.layout import PADDING, lay_out
 from fastinfer.engines.llama.chat.loop import ChatLoop
 from fastinfer.engines.llama.chat.memory import UnifiedMemory
+from fastinfer.engines.llama.chat.partitions import PartitionedMemory
+from fastinfer.engines.llama.chat.pictures import place_pictures
 from fastinfer.engines.llama.chat.request import Request
-from fastinfer.engines.llama.chat.sampler import device_cut
-from fastinfer.engines.llama.context import MAX_SEQUENCES, LlamaContext
+from fastinfer.engines.llama.chat.viewer import Viewer, open_encoder
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.engines.llama.vocabulary import Vocabulary
-from fastinfer.errors import EngineDeadError, PromptTooLongError, QueueFullError
+from fastinfer.errors import EngineDeadError, MessageError, PromptTooLongError, QueueFullError
 from fastinfer.provenance import Adjustment
 
 __all__ = ["LlamaChatEngine", "Ticket"]
 
 _log = logging.getLogger(__name__)
 
-#: Rows beyond the slots' that a step may be padded with.
-_PADDING = 4
+#: Prompt tokens of a step where prompts are computed apart from replies: fewer take nearly as long.
+_LEAST_APART = 512
 
 
 class Ticket:
     """A submitted request, to be cancelled by any thread."""
 
-    def __init__(self, core: _Core, request: Request) -> None:
-        self._core, self._request = core, request
+    def __init__(self, request: Request) -> None:
+        self._request = request
 
     def cancel(self) -> None:
         """Drop the request at the engine's next step; its sink fails with RequestCancelledError. Idempotent."""
+        # The engine's thread never sleeps while a request is left, and a lock could be held by this very thread where
+        # the garbage collector calls.
         self._request.cancelled = True
-        self._core.wake()
 
 
 class LlamaChatEngine:
@@ -69,6 +73,8 @@ class LlamaChatEngine:
         self.limit = self._core.limit
         #: What differs from what was asked for.
         self.adjustments = self._core.adjustments
+        #: Prompts may hold images.
+        self.takes_images = self._core.encoder is not None
         #: How replies are computed, for provenance.
         self.kernel_path = self._core.kernel_path
 
@@ -86,6 +92,19 @@ class LlamaChatEngine:
         """Let these special tokens be part of replies' text, such as ``"<think>"``; before the first request."""
         self._core.show(tuple(tokens))
 
+    def place(self, generation: Generation, images: Sequence[PlacedImage]) -> Generation:
+        """A generation with images in its prompt, preprocessed here and now; for an engine that ``takes_images``.
+
+        Returns:
+            one whose ``tokens`` have an entry for each cell of the KV cache; to be submitted once.
+
+        Raises:
+            ImageDecodeError: the model's preprocessing refuses an image.
+            PromptTooLongError: the model has to see an image at once that takes more tokens than are computed at once.
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        return self._core.place(generation, images)
+
     def submit(self, generation: Generation, sink: Sink, *, wait: bool = False) -> Ticket:
         """Queue a generation; what becomes of it goes to the sink.
 
@@ -95,6 +114,7 @@ class LlamaChatEngine:
             wait: wait while the queue is full.
 
         Raises:
+            MessageError: the prompt has no tokens.
             PromptTooLongError: the prompt leaves no room for a reply, however little else runs.
             QueueFullError: the queue is full, and ``wait`` is false.
             EngineDeadError: the engine was closed, has died, or belongs to another process.
@@ -143,36 +163,10 @@ class _Core:
             undo.callback(model.close)
             self.vocabulary = Vocabulary(model)
             slots = config.parallel
-            whole_only = bool(llama.llama_model_is_recurrent(model.handle) or llama.llama_model_is_hybrid(model.handle))
-            cuts = {}
-            for sequence in range(slots if config.device_cut else 0):
-                cuts[sequence] = device_cut(config.device_cut)
-                undo.callback(llama.llama_sampler_free, cuts[sequence])
-            # Slots; with a cut on the device, as many again for requests that read all scores; what is kept; scratch.
-            first_kept = slots * (2 if cuts else 1)
-            kept = min(max(slots, 8), MAX_SEQUENCES - first_kept - 1)
-            context = LlamaContext(
-                model,
-                n_ctx=config.n_ctx,
-                n_batch=config.n_batch,
-                n_ubatch=config.n_ubatch,
-                n_outputs=slots,
-                n_threads=config.n_threads,
-                flash_attn=config.flash_attn,
-                type_k=config.type_k,
-                type_v=config.type_v,
-                n_sequences=first_kept + kept + 1,
-                samplers=cuts,
-            )
-            undo.callback(context.close)
-            memory = UnifiedMemory(
-                context,
-                first_kept=first_kept,
-                kept=kept,
-                reserved=_PADDING if config.calibrate else 0,
-                chunk=config.cache_reuse,
-                whole_only=whole_only,
-            )
+            context, memory = lay_out(model, config, undo)
+            self.encoder = open_encoder(config, model, undo, on_gpu=where["n_gpu_layers"] != 0)
+            sampling = ParallelSampling(config.sampling_threads)
+            undo.callback(sampling.close)
             self._loop = ChatLoop(
                 model,
                 context,
@@ -180,12 +174,15 @@ class _Core:
                 pieces=self.vocabulary.pieces(),
                 slots=slots,
                 cut=config.device_cut,
-                scratch=first_kept + kept,
-                budget=PromptBudget(config.n_ubatch, config.prefill_budget),
+                budget=PromptBudget(
+                    min(config.n_ubatch, config.n_batch), config.prefill_budget, _LEAST_APART if memory.dense else 0
+                ),
                 padding=RowPadding(),
+                sampling=sampling,
+                viewer=Viewer(self.encoder, context, min(config.n_ubatch, config.n_batch)) if self.encoder else None,
             )
             if config.calibrate:
-                self._loop.calibrate(slots + _PADDING)
+                self._loop.calibrate(slots + PADDING[config.kv_unified])
             self._context = context
             self._free = undo.pop_all()
         trained = int(llama.llama_model_n_ctx_train(model.handle))
@@ -193,12 +190,13 @@ class _Core:
         self.adjustments = tuple(self._adjust(memory, trained))
         self.kernel_path = (
             f"{config.parallel} slots, {'unified' if config.kv_unified else 'partitioned'} KV cache, candidates cut by "
-            + ("the device" if cuts else "the CPU")
+            + ("the device" if config.device_cut else "the CPU")
+            + (f", images by {config.projector.name}" if config.projector is not None else "")
         )
         self._thread = threading.Thread(target=self._run, name="fastinfer-chat", daemon=True)
         self._thread.start()
 
-    def _adjust(self, memory: UnifiedMemory, trained: int) -> Iterator[Adjustment]:
+    def _adjust(self, memory: UnifiedMemory | PartitionedMemory, trained: int) -> Iterator[Adjustment]:
         asked = self._config.n_ctx
         if self.limit == trained < memory.limit:
             why = (
@@ -226,9 +224,18 @@ class _Core:
         with self.in_use():
             self._loop.pieces = self.vocabulary.pieces(visible=tokens)
 
+    def place(self, generation: Generation, images: Sequence[PlacedImage]) -> Generation:
+        with self.in_use():
+            assert self.encoder is not None
+            return place_pictures(
+                self.encoder, generation, images, at_once=min(self._config.n_ubatch, self._config.n_batch)
+            )
+
     def submit(self, generation: Generation, sink: Sink, wait: bool) -> Ticket:
         self.check_process()
         tokens = len(generation.tokens)
+        if not tokens:
+            raise MessageError("The prompt is empty.")
         if tokens >= self.limit:
             raise PromptTooLongError(
                 f"The prompt has {tokens} tokens, and a prompt with its reply may have {self.limit}.",
@@ -238,7 +245,7 @@ class _Core:
             )
         with self._condition:
             self._check_alive()
-            while len(self._inbox) + len(self._loop.queue) >= max(1, self._config.max_queue):
+            while self._waiting() >= self._config.max_queue:
                 if not wait:
                     raise QueueFullError(
                         f"{self._config.max_queue} requests are waiting already.",
@@ -251,12 +258,12 @@ class _Core:
             request = Request(generation, sink, next(self._numbers), self.limit)
             self._inbox.append(request)
             self._condition.notify_all()
-        return Ticket(self, request)
+        return Ticket(request)
 
-    def wake(self) -> None:
-        if os.getpid() == self._process:
-            with self._condition:
-                self._condition.notify_all()
+    def _waiting(self) -> int:
+        """Requests that wait, but for those that free slots will take; below 0 where slots are left even so."""
+        free = sum(request is None for request in self._loop.slots)
+        return len(self._inbox) + len(self._loop.queue) - free
 
     def slots(self) -> list[dict[str, Any]]:
         return [slot_state(i, self.limit, request) for i, request in enumerate(list(self._loop.slots))]
@@ -267,6 +274,7 @@ class _Core:
         return loop.counters.metrics(processing=processing, deferred=len(loop.queue) + len(self._inbox))
 
     def profile(self) -> dict[str, float]:
+        self.check_process()
         counters = self._loop.counters
         with self._condition:
             reused = self._context.graphs_reused if not self._closed else 0

@@ -11,14 +11,16 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-import numpy as np
-
 from fastinfer.engines.chat import Delta
+from fastinfer.engines.llama.chat.batch import Filled, Part, fill
 from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding, share
+from fastinfer.engines.llama.chat.choosing import ParallelSampling
 from fastinfer.engines.llama.chat.counters import Counters
 from fastinfer.engines.llama.chat.memory import UnifiedMemory
+from fastinfer.engines.llama.chat.partitions import PartitionedMemory
 from fastinfer.engines.llama.chat.request import Request
 from fastinfer.engines.llama.chat.sampler import Candidates, TokenSampler
+from fastinfer.engines.llama.chat.viewer import Viewer
 from fastinfer.engines.llama.context import LlamaContext
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.errors import EngineError, FastInferError, RequestCancelledError, RequestTimeoutError
@@ -32,9 +34,6 @@ _HEADROOM = 16
 #: Seconds between looks at the deadlines of requests that wait.
 _SWEEP = 0.02
 
-#: A request, and how many of its pending tokens a step evaluates.
-Part = tuple[Request, int]
-
 
 class ChatLoop:
     """Runs requests in slots. Every method is for the engine's thread.
@@ -43,30 +42,34 @@ class ChatLoop:
         model, context, memory: what it owns from now on.
         pieces: bytes of every token.
         slots: requests that run side by side.
-        cut: candidates that the device leaves of a row, for sequences 0 to ``slots`` - 1; 0 none.
-        scratch: a sequence id for rows that nobody reads.
+        cut: candidates that the device leaves of a row; 0 none.
         budget, padding: the policies of a step.
+        sampling: threads for samplers.
+        viewer: evaluates images; None where the model takes none.
     """
 
     def __init__(
         self,
         model: LlamaModel,
         context: LlamaContext,
-        memory: UnifiedMemory,
+        memory: UnifiedMemory | PartitionedMemory,
         *,
         pieces: Sequence[bytes],
         slots: int,
         cut: int,
-        scratch: int,
         budget: PromptBudget,
         padding: RowPadding,
+        sampling: ParallelSampling,
+        viewer: Viewer | None = None,
     ) -> None:
         self._model, self._context, self._memory = model, context, memory
-        self.pieces, self._cut, self._scratch = pieces, cut, scratch
-        self._budget, self._padding = budget, padding
+        self.pieces, self._cut = pieces, cut
+        self._budget, self._padding, self._viewer = budget, padding, viewer
+        self._sampling = sampling
         self._candidates = Candidates(model.vocabulary_size)
         self._ends = frozenset(int(t) for t in model.end_tokens)
         self._swept = 0.0
+        self._turn = 0
         self.slots: list[Request | None] = [None] * slots
         self.queue: deque[Request] = deque()
         self.counters = Counters()
@@ -86,6 +89,8 @@ class ChatLoop:
         begun = time.perf_counter()
         self._sweep()
         self._admit()
+        if self._viewer is not None:
+            begun += self._look(self._viewer)
         parts, decoding = self._plan()
         if not parts:
             return
@@ -103,19 +108,21 @@ class ChatLoop:
         counters.predicted_seconds += seconds - of_prompts
 
     def fail_all(self, error: Exception) -> None:
-        """Fail every request, running or waiting."""
-        for request in [*self.running, *self.queue]:
-            self._leave(request)
-            request.sink.fail(error)
+        """Fail every request, running or waiting, for good: the loop cannot be used afterwards."""
+        requests = [*self.running, *self.queue]
+        self.slots[:] = [None] * len(self.slots)
         self.queue.clear()
+        # Nothing is evaluated any more, and the cache may be in any state: it stays as it is.
+        for request in requests:
+            request.slot = -1
+            self._fail(request, error)
 
     def calibrate(self, most: int, repeats: int = 2) -> None:
         """Measure a step with 1 to ``most`` rows, and pad to the rows that are best from then on."""
         seconds = []
-        rows = self._context.rows
         for count in range(1, most + 1):
-            rows.tokens[:count], rows.sequences[:count] = 0, self._scratch
-            rows.positions[:count], rows.wanted[:count] = np.arange(count), 0
+            surplus = self._memory.idle_rows(count)
+            fill(self._context.rows, [], surplus)
             times = []
             for _ in range(1 + repeats):
                 begun = time.perf_counter()
@@ -123,7 +130,8 @@ class ChatLoop:
                     return
                 self._context.wait()
                 times.append(time.perf_counter() - begun)
-                self._context.remove(self._scratch)
+                for sequence, position in surplus:
+                    self._context.remove(sequence, position, -1)
             seconds.append(min(times[1:]))
         self._padding.learn(seconds)
 
@@ -160,9 +168,9 @@ class ChatLoop:
             try:
                 if request.sampler is None:
                     self._start(request)
-                request.slot = self.slots.index(None)
-                raw = self._cut and request.sampler is not None and request.sampler.needs_scores
-                request.sequence = request.slot + (len(self.slots) if raw else 0)
+                free = [slot for slot, taken in enumerate(self.slots) if taken is None]
+                request.slot = self._memory.choose(request, free)
+                request.sequence = self._memory.sequence(request.slot, request.sampler)
                 if not self._memory.admit(request, running, _HEADROOM * (len(running) + 1) if running else 0):
                     request.slot = request.sequence = -1
                     return
@@ -182,7 +190,7 @@ class ChatLoop:
         request.sampler = TokenSampler(
             self._model,
             generation.sampling,
-            generation.tokens,
+            generation.tokens if request.pictures is None else generation.tokens[generation.tokens >= 0],
             limit=request.limit,
             grammar=generation.grammar,
             logprobs=generation.logprobs,
@@ -195,21 +203,48 @@ class ChatLoop:
         while True:
             running = self.running
             replies = [r for r in running if r.is_decoding]
-            prompts = [r for r in running if not r.is_decoding and r.leader is None]
+            prompts = [r for r in running if not r.is_decoding and r.leader is None and r.ready]
             parts: list[Part] = [(r, 1) for r in replies]
             if prompts:
-                tokens = share([r.pending for r in prompts], self._budget.tokens(len(replies), len(prompts)))
+                budget = self._budget.tokens(len(replies), len(prompts))
+                self._turn += budget > 0
+                tokens = share([r.ready for r in prompts], budget, apart=self._memory.dense, turn=self._turn)
                 parts += [(r, count) for r, count in zip(prompts, tokens, strict=True) if count]
             if self._memory.make_room(sum(count for _, count in parts)):
                 return parts, len(replies)
             # The oldest always gets on, so that all get their turn.
             if len(running) == 1:
-                return [(running[0], min(running[0].pending, self._memory.free))], len(replies)
+                return [(running[0], min(running[0].ready, self._memory.free))], len(replies)
             self._preempt(running[-1])
+
+    def _look(self, viewer: Viewer) -> float:
+        """Evaluate images, or pieces of them, that come next in prompts; the seconds it took."""
+        begun = time.perf_counter()
+        while waiting := [r for r in self.running if r.leader is None and r.is_at_picture]:
+            replies = sum(r is not None and r.is_decoding for r in self.slots)
+            parts = viewer.plan(waiting, self._budget.tokens(replies, len(waiting)))
+            if not self._memory.make_room(sum(count for _, count in parts)) and len(running := self.running) > 1:
+                self._preempt(running[-1])
+                continue
+            failed = viewer.encode(parts)
+            for request, error in failed:
+                self._fail(request, error)
+            self.counters.decode_seconds += time.perf_counter() - begun
+            if parts := [part for part in parts if part[0].slot >= 0]:
+                self._evaluate(parts)
+                self.counters.busy += len(parts)
+            break
+        else:
+            return 0.0
+        seconds = time.perf_counter() - begun
+        self.counters.step_seconds += seconds
+        self.counters.prompt_seconds += seconds
+        return seconds
 
     def _preempt(self, request: Request) -> None:
         """Take a request's room; it goes on later from where it was."""
         _log.debug("Request %d gives up its room after %d tokens.", request.number, request.predicted)
+        self._pass_on(request)
         self._memory.release(request)
         self.slots[request.slot] = None
         request.slot = request.sequence = -1
@@ -220,20 +255,25 @@ class ChatLoop:
 
     def _evaluate(self, parts: list[Part]) -> None:
         """Evaluate parts, and choose the next token of each that is complete."""
-        code = self._decode(parts)
+        code, filled = self._decode(parts)
         if code == 0:
-            self._commit(parts)
+            self._commit(filled)
         elif code == 1:
             self._evaluate_with_less(parts)
         elif code == 2:
-            # Some micro-batches may have been computed before it was aborted.
+            # Some micro-batches may have been computed before it was aborted: back to where each part began.
             for request, _ in parts:
-                request.done = min(request.done, self._context.last_position(request.sequence) + 1)
+                held, position = self._context.last_position(request.sequence) + 1, request.position(request.done)
+                whole = request.whole(request.done) == request.done and (
+                    held == position or (held > position and self._context.remove(request.sequence, position, -1))
+                )
+                if not whole:
+                    self._memory.release(request)
         elif code == -1:
             if len(parts) == 1:
                 self._fail(parts[0][0], EngineError("llama.cpp refuses to evaluate this request (code -1)."))
-            for half in (parts[: len(parts) // 2], parts[len(parts) // 2 :]) if len(parts) > 1 else ():
-                self._evaluate(half)
+            else:
+                self._evaluate_halves(parts)
         else:
             error = EngineError(
                 f"llama.cpp failed to compute a step (code {code}); the replies that were running are lost.",
@@ -244,30 +284,14 @@ class ChatLoop:
             self._context.clear()
             self._memory.forget_all()
 
-    def _decode(self, parts: list[Part]) -> int:
-        rows = self._context.rows
-        at = 0
-        for request, count in parts:
-            end, done = at + count, request.done
-            if count == 1:
-                rows.tokens[at] = request.tokens[done]
-                rows.positions[at] = done
-                rows.sequences[at] = request.sequence
-            else:
-                rows.tokens[at:end] = request.tokens[done : done + count]
-                rows.positions[at:end] = np.arange(done, done + count)
-                rows.sequences[at:end] = request.sequence
-                rows.wanted[at : end - 1] = 0
-            rows.wanted[end - 1] = done + count == request.length
-            at = end
-        count = at
-        if len(parts) == at:
-            count = self._padding.rows(at)
-            if count > at:
-                rows.tokens[at:count], rows.sequences[at:count], rows.wanted[at:count] = 0, self._scratch, 0
-                rows.positions[at:count] = np.arange(count - at)
+    def _decode(self, parts: list[Part]) -> tuple[int, Filled]:
+        if self._viewer is not None and parts[0][0].is_at_picture:
+            return self._decode_pictures(self._viewer, parts)
+        chunks = sum(count for _, count in parts) - len(parts)
+        surplus = self._memory.surplus(parts, self._padding if not chunks or self._memory.dense else None)
+        filled = fill(self._context.rows, parts, surplus)
         begun = time.perf_counter()
-        code = self._context.decode(count)
+        code = self._context.decode(filled.count)
         launched = time.perf_counter()
         if code == 0:
             self._context.wait()
@@ -275,15 +299,20 @@ class ChatLoop:
         counters.decode_seconds += launched - begun
         counters.wait_seconds += time.perf_counter() - launched
         counters.steps += 1
-        if count > at:
-            self._context.remove(self._scratch)
-        return code
+        for sequence, position in surplus:
+            self._context.remove(sequence, position, -1)
+        return code, filled
 
-    def _commit(self, parts: list[Part]) -> None:
-        row = -1
+    def _decode_pictures(self, viewer: Viewer, parts: list[Part]) -> tuple[int, Filled]:
+        begun = time.perf_counter()
+        code, filled = viewer.decode(parts)
+        self.counters.decode_seconds += time.perf_counter() - begun
+        self.counters.steps += 1
+        return code, filled
+
+    def _commit(self, filled: Filled) -> None:
         chosen: list[tuple[Request, int]] = []
-        for request, count in parts:
-            row += count
+        for request, count, row in filled.last:
             self._memory.extend(request, count)
             request.done += count
             if request.predicted == 0:
@@ -292,36 +321,82 @@ class ChatLoop:
                 chosen.append((request, row))
         for follower in self.slots:
             if follower is not None and follower.leader is not None:
-                self._memory.follow(follower)
-        for request, row in chosen:
-            self._choose(request, row)
+                self._follow(follower)
+        for request, row, token in self._sampled(chosen):
+            self._choose(request, row, token)
+
+    def _sampled(self, chosen: list[tuple[Request, int]]) -> list[tuple[Request, int, int | None]]:
+        """The tokens of those whose samplers may run side by side; None for the others."""
+        begun = time.perf_counter()
+        plain = [
+            (i, request.sampler, row)
+            for i, (request, row) in enumerate(chosen)
+            if request.sampler is not None and not request.follows_grammar
+        ]
+        tokens = self._sampling.tokens(self._context, [(sampler, row) for _, sampler, row in plain])
+        found: list[int | None] = [None] * len(chosen)
+        if tokens is not None:
+            for (i, _, _), token in zip(plain, tokens, strict=True):
+                found[i] = token
+            self.counters.sample_seconds += time.perf_counter() - begun
+        return [(request, row, token) for (request, row), token in zip(chosen, found, strict=True)]
+
+    def _follow(self, follower: Request) -> None:
+        before = follower.done
+        self._memory.follow(follower)
+        if not follower.preempted:
+            follower.cached += follower.done - before
+            self.counters.cached_tokens += follower.done - before
+
+    def _pass_on(self, leader: Request) -> None:
+        """A request leaves: those that wait for its prompt copy what there is, and the first of them goes on."""
+        heirs = [r for r in self.running if r.leader is leader]
+        wanted = [r.leader_length for r in heirs]
+        for heir, length in zip(heirs, wanted, strict=True):
+            heir.leader_length = min(length, leader.done)
+            self._follow(heir)
+            if (common := min(length, wanted[0])) > heir.done and heir is not heirs[0]:
+                heir.leader, heir.leader_length = heirs[0], common
 
     def _evaluate_with_less(self, parts: list[Part]) -> None:
         """llama.cpp found no room for a batch: try again with less, or with others' room."""
         if self._memory.drop_kept():
             self._evaluate(parts)
         elif len(parts) > 1:
-            for half in (parts[: len(parts) // 2], parts[len(parts) // 2 :]):
-                # A half may have lost its room to the other.
-                self._evaluate([p for p in half if p[0].slot >= 0])
-        elif parts:
+            self._evaluate_halves(parts)
+        else:
             request, count = parts[0]
-            others = [r for r in self.running if r is not request]
-            if count > 1:
+            running = self.running
+            if count > 1 and not (self._viewer is not None and request.is_at_picture and not self._viewer.cuts):
                 self._evaluate([(request, count // 2)])
-            elif others:
-                self._preempt(others[-1])
+            elif len(running) > 1:
+                # The youngest, even if it is this one: the oldest always gets on. At once, because in the next step the
+                # others are back.
+                self._preempt(running[-1])
+                if request.slot >= 0:
+                    self._evaluate(parts)
             else:
                 self._fail(request, EngineError("llama.cpp has no room for this request, though nothing else runs."))
 
-    def _choose(self, request: Request, row: int) -> None:
-        """Choose a request's next token and publish what it adds to the reply."""
+    def _evaluate_halves(self, parts: list[Part]) -> None:
+        middle = len(parts) // 2
+        for half in (parts[:middle], parts[middle:]):
+            # What happened to the first half may have taken requests of the second out of their slots.
+            if left := [part for part in half if part[0].slot >= 0]:
+                self._evaluate(left)
+
+    def _choose(self, request: Request, row: int, token: int | None) -> None:
+        """Choose a request's next token, unless that is done, and publish what it adds to the reply."""
         sampler, text = request.sampler, request.text
         assert sampler is not None
         begun = time.perf_counter()
-        if request.follows_grammar:
-            token = sampler.sample_within(self._context, row, self._candidates, request.opening)
-        else:
+        if token is None and request.follows_grammar:
+            try:
+                token = sampler.sample_within(self._context, row, self._candidates, request.opening)
+            except FastInferError as error:
+                self._fail(request, error)
+                return
+        elif token is None:
             token = sampler.sample(self._context, row)
         logprob = sampler.logprob(self._context, row, token)
         now = time.perf_counter()
@@ -340,7 +415,8 @@ class ChatLoop:
         if stopped or request.is_full:
             counters.finished += 1
             counters.most_tokens = max(counters.most_tokens, request.length)
-            outcome = request.outcome(text.stopped, ended=stopped)
+            # What was held back at the end may have been a stop string.
+            outcome = request.outcome(text.stopped, ended=stopped or text.stopped is not None)
             self._leave(request, keep=True)
             request.sink.finish(outcome)
 
@@ -352,6 +428,7 @@ class ChatLoop:
     def _leave(self, request: Request, *, keep: bool = False) -> None:
         """Give back a request's slot and samplers; what it has evaluated is kept for others, or forgotten."""
         if request.slot >= 0:
+            self._pass_on(request)
             if keep:
                 self._memory.retire(request)
             else:
@@ -360,3 +437,5 @@ class ChatLoop:
             request.slot = request.sequence = -1
         if request.sampler is not None:
             request.sampler.close()
+        if request.pictures is not None:
+            request.pictures.close()

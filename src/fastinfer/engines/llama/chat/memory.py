@@ -7,25 +7,28 @@ longest ago makes room when room is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from fastinfer.engines.llama.chat.batch import Part
+from fastinfer.engines.llama.chat.budget import RowPadding
 from fastinfer.engines.llama.chat.cells import CellLedger
-from fastinfer.engines.llama.chat.prefixes import common_prefix, find_chunk
+from fastinfer.engines.llama.chat.prefixes import chunk_moves, common_prefix
 from fastinfer.engines.llama.chat.request import Request
+from fastinfer.engines.llama.chat.sampler import TokenSampler
 from fastinfer.engines.llama.context import LlamaContext
 
-__all__ = ["UnifiedMemory"]
+__all__ = ["LEAST_FOLLOWED", "LEAST_KEPT", "UnifiedMemory"]
 
 Ints = npt.NDArray[np.int32]
 
 #: A conversation shorter than this is not worth a sequence of its own.
-_LEAST_KEPT = 16
+LEAST_KEPT = 16
 #: A prompt that another request is just evaluating is waited for when it saves at least this many tokens.
-_LEAST_FOLLOWED = 32
+LEAST_FOLLOWED = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -42,17 +45,30 @@ class UnifiedMemory:
     Args:
         context: the context.
         first_kept: first sequence id for conversations that are kept; below it are the slots'.
-        kept: how many conversations can be kept.
+        kept: how many conversations can be kept; the id after theirs is for rows that nobody reads.
+        twin: what to add to a slot's sequence for requests that read all scores; 0 where all do.
         reserved: cells that are not for requests.
         chunk: shortest stretch of a kept conversation to be moved to another position and used there; 0 none.
         whole_only: the model's memory can only be continued where it ends (recurrent models).
     """
 
+    #: Sequences of a step may have gaps, and any numbers of tokens are computed together.
+    dense = False
+
     def __init__(
-        self, context: LlamaContext, *, first_kept: int, kept: int, reserved: int, chunk: int, whole_only: bool
+        self,
+        context: LlamaContext,
+        *,
+        first_kept: int,
+        kept: int,
+        twin: int,
+        reserved: int,
+        chunk: int,
+        whole_only: bool,
     ) -> None:
         self._context = context
         self._first_kept, self._most_kept, self._size = first_kept, kept, context.n_ctx - reserved
+        self._twin, self._scratch = twin, first_kept + kept
         self._chunk = chunk if context.can_shift else 0
         self._whole_only = whole_only
         self._clock = 0
@@ -84,6 +100,24 @@ class UnifiedMemory:
         """Conversations kept."""
         return len(self._kept)
 
+    def choose(self, request: Request, free: Sequence[int]) -> int:
+        """The slot for a request; where its tokens are does not matter, and low ones keep batches dense."""
+        return free[0]
+
+    def sequence(self, slot: int, sampler: TokenSampler | None) -> int:
+        """The sequence of a slot; there is a second one for requests that read all scores."""
+        return slot + (self._twin if sampler is not None and sampler.needs_scores else 0)
+
+    def surplus(self, parts: Sequence[Part], padding: RowPadding | None) -> list[tuple[int, int]]:
+        """(sequence, position) of rows to pad a step with, where more rows take less time."""
+        if padding is None:
+            return []
+        return self.idle_rows(padding.rows(len(parts)) - len(parts))
+
+    def idle_rows(self, count: int) -> list[tuple[int, int]]:
+        """(sequence, position) of ``count`` rows that belong to no request."""
+        return [(self._scratch, position) for position in range(count)]
+
     def admit(self, request: Request, running: Iterable[Request], headroom: int) -> bool:
         """Give a request the beginning that others have evaluated already, if the rest of it fits.
 
@@ -102,24 +136,29 @@ class UnifiedMemory:
         # The last token is evaluated in any case, because its scores choose the next one.
         best, kept = 0, None
         for entry in self._kept:
-            length = self._usable(common_prefix(entry.tokens, wanted[:-1]), len(entry.tokens))
+            length = self._shared(request, entry.sequence, common_prefix(entry.tokens, wanted[:-1]))
+            length = self._usable(length, len(entry.tokens))
             if length > best:
                 best, kept = length, entry
         source, leader, leader_length = kept.sequence if kept else -1, None, 0
         shared = kept.cells if kept else None
         if not self._whole_only:
             for other in running:
-                length = common_prefix(other.tokens[: other.length], wanted[:-1])
-                if min(length, other.done) > best:
-                    best, kept, source, shared = min(length, other.done), None, other.sequence, other.cells
+                length = request.whole(common_prefix(other.tokens[: other.length], wanted[:-1]))
+                if (there := self._shared(request, other.sequence, min(length, other.done))) > best:
+                    best, kept, source, shared = there, None, other.sequence, other.cells
                 if length > other.done and length >= leader_length + 1:
                     leader, leader_length = other, length
-        if leader_length < best + _LEAST_FOLLOWED:
+        if leader_length < best + LEAST_FOLLOWED:
             leader, leader_length = None, 0
         need = len(wanted) - max(best, leader_length) + headroom
         if not self._make_room(need, spare=kept):
-            return False
-        if kept is not None and self._chunk and self._reuse_chunks(request, kept, best):
+            if kept is not None:
+                self._shorten(kept, best, request.position(best))
+            if self._ledger.free < need:
+                return False
+        movable = kept is not None and request.pictures is None and self._context.holds(kept.sequence, 0)
+        if kept is not None and movable and self._chunk and self._reuse_chunks(request, kept, best):
             return True
         if shared is not None:
             self._take_over(request, source, shared, best)
@@ -138,6 +177,7 @@ class UnifiedMemory:
         elif leader.done < length:
             return
         request.leader = None
+        length = self._shared(request, leader.sequence, length)
         if length > request.done:
             self._ledger.release(request.cells[: request.done])
             self._context.remove(request.sequence)
@@ -171,7 +211,7 @@ class UnifiedMemory:
     def retire(self, request: Request) -> None:
         """Keep what a request has evaluated, in place of kept conversations that it continues."""
         tokens, cells = request.tokens[: request.done].copy(), request.cells[: request.done].copy()
-        if len(tokens) < _LEAST_KEPT or not self._most_kept:
+        if len(tokens) < LEAST_KEPT or not self._most_kept:
             self.release(request)
             return
         for entry in [e for e in self._kept if common_prefix(e.tokens, tokens) == len(e.tokens)]:
@@ -187,6 +227,11 @@ class UnifiedMemory:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+    def _shared(self, request: Request, sequence: int, length: int) -> int:
+        """How much of a beginning of this length that a sequence has can be continued by the request."""
+        length = request.whole(length)
+        return length if length and self._context.holds(sequence, request.position(length)) else 0
 
     def _usable(self, length: int, whole: int) -> int:
         return length if not self._whole_only or length == whole else 0
@@ -205,8 +250,15 @@ class UnifiedMemory:
         self._ledger.release(entry.cells)
         self._unused.append(entry.sequence)
 
+    def _shorten(self, entry: _Kept, length: int, position: int) -> None:
+        """Forget what a kept conversation has beyond its first tokens, from a position on."""
+        if length < len(entry.tokens):
+            self._context.remove(entry.sequence, position, -1)
+            self._ledger.release(entry.cells[length:])
+            entry.tokens, entry.cells = entry.tokens[:length], entry.cells[:length]
+
     def _take_over(self, request: Request, source: int, cells: Ints, length: int) -> None:
-        self._context.copy(source, request.sequence, -1 if self._whole_only else length)
+        self._context.copy(source, request.sequence, -1 if self._whole_only else request.position(length))
         request.cells[:length] = cells[:length]
         self._ledger.share(cells[:length])
         request.done = length
@@ -217,17 +269,7 @@ class UnifiedMemory:
         The keys are turned to their new positions; what the tokens had seen before stays as it was, so the result is
         close to that of evaluating them anew, not equal. It is what llama-server's --cache-reuse does.
         """
-        wanted = request.tokens[: request.length - 1]
-        moves: list[tuple[int, int, int]] = []
-        at, place = prefix, prefix
-        while True:
-            found, length = find_chunk(kept.tokens[place:], wanted[at:], self._chunk)
-            if found < 0:
-                break
-            if found == 0:
-                break  # it is the prefix itself that goes on, and that ends where they differ
-            moves.append((place + found, at, length))
-            place, at = place + found + length, at + length
+        moves, at = chunk_moves(kept.tokens, request.tokens[: request.length - 1], prefix, self._chunk)
         if not moves or not self._ledger.exclusive(kept.cells[prefix:]):
             return False
         self._kept.remove(kept)

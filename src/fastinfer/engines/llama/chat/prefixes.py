@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["common_prefix", "find_chunk"]
+__all__ = ["chunk_moves", "common_prefix", "find_chunk"]
 
 Ints = npt.NDArray[np.int32]
 
@@ -37,3 +37,25 @@ def find_chunk(kept: Ints, wanted: Ints, least: int) -> tuple[int, int]:
         if length >= least:
             return int(place), length
     return -1, 0
+
+
+def chunk_moves(kept: Ints, wanted: Ints, prefix: int, least: int) -> tuple[list[tuple[int, int, int]], int]:
+    """Which later stretches of ``kept`` continue ``wanted`` beyond their common beginning.
+
+    Args:
+        kept, wanted: token arrays.
+        prefix: length of their common beginning.
+        least: shortest stretch that counts, at least 1.
+
+    Returns:
+        (from, to, length) of each stretch in ascending order, and the tokens of ``wanted`` covered in the end.
+    """
+    moves: list[tuple[int, int, int]] = []
+    at = place = prefix
+    while True:
+        found, length = find_chunk(kept[place:], wanted[at:], least)
+        # At 0 it would be the common beginning itself that goes on, and that has ended.
+        if found <= 0:
+            return moves, at
+        moves.append((place + found, at, length))
+        place, at = place + found + length, at + length

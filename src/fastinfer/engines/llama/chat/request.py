@@ -13,6 +13,7 @@ from fastinfer.engines.chat import Generation, Outcome, Sink
 from fastinfer.replies import ReplyText
 
 if TYPE_CHECKING:
+    from fastinfer.engines.llama.chat.pictures import Pictures
     from fastinfer.engines.llama.chat.sampler import TokenSampler
 
 __all__ = ["Request"]
@@ -35,6 +36,7 @@ class Request:
         slot: the slot it runs in, or -1.
         sequence: the sequence it has in the KV cache, or -1.
         leader: a running request that is evaluating a prompt which starts alike, to be copied at ``leader_length``.
+        pictures: the images in its prompt, or None.
         predicted: tokens generated.
         cached: prompt tokens that were found in the cache at the first admission.
     """
@@ -53,6 +55,7 @@ class Request:
     leader: Request | None = None
     leader_length: int = 0
     sampler: TokenSampler | None = None
+    pictures: Pictures | None = field(init=False)
     text: ReplyText = field(init=False)
     _awaited: bytes | None = field(init=False)
     _tail: bytes = b""
@@ -66,6 +69,7 @@ class Request:
 
     def __post_init__(self) -> None:
         self.text = ReplyText(self.generation.stop)
+        self.pictures = self.generation.images
         generation = self.generation
         waits = generation.grammar is not None and generation.grammar_opening is None
         self._awaited = generation.grammar_after.encode() if waits and generation.grammar_after else None
@@ -79,6 +83,25 @@ class Request:
     def pending(self) -> int:
         """Tokens to evaluate before the next one can be chosen."""
         return self.length - self.done
+
+    @property
+    def ready(self) -> int:
+        """Of these, text that can be evaluated at once: up to the next image."""
+        end = None if self.pictures is None else self.pictures.text_end(self.done)
+        return (self.length if end is None else end) - self.done
+
+    @property
+    def is_at_picture(self) -> bool:
+        """What comes next is an image."""
+        return self.pictures is not None and self.pictures.at(self.done) is not None
+
+    def position(self, cell: int) -> int:
+        """The position of a cell; they differ where images take fewer positions than cells."""
+        return cell if self.pictures is None else self.pictures.position(cell)
+
+    def whole(self, length: int) -> int:
+        """The most of the first ``length`` cells that cuts no image."""
+        return length if self.pictures is None else self.pictures.whole(length)
 
     @property
     def is_full(self) -> bool:
@@ -104,7 +127,7 @@ class Request:
         """Make room for the tokens; called once, when it is first admitted."""
         prompt = self.generation.tokens
         most = self.generation.max_tokens
-        room = self.limit if most is None else min(self.limit, len(prompt) + most)
+        room = self.limit if most is None else min(self.limit, len(prompt) + max(1, most))
         self.tokens = np.empty(room, np.int32)
         self.tokens[: len(prompt)] = prompt
         self.length = len(prompt)

@@ -81,9 +81,11 @@ class Candidates:
         return ctypes.byref(array)
 
     def selected(self) -> int:
-        """The token that a chain has selected, or -1."""
+        """The token that a chain has selected, or -1 where none was left."""
         index = self._array.selected
-        return int(self._array.data[index].id) if 0 <= index < self._array.size else -1
+        if not 0 <= index < self._array.size or self._array.data[index].logit == -np.inf:
+            return -1
+        return int(self._array.data[index].id)
 
     def allows(self, grammar: Any, token: int) -> bool:
         """A grammar's sampler takes this token next."""
@@ -133,7 +135,7 @@ class TokenSampler:
         if biases:
             array = (llama.llama_logit_bias * len(biases))(*biases)
             self._add(llama.llama_sampler_init_logit_bias(model.vocabulary_size, len(biases), array))
-        if self.needs_scores and cut:
+        if (self.needs_scores or not device_cut) and cut:
             self._add(llama.llama_sampler_init_top_k(cut))
         if penalises(sampling):
             last_n = limit if sampling.repeat_last_n < 0 else sampling.repeat_last_n
@@ -173,9 +175,15 @@ class TokenSampler:
                 llama.llama_sampler_free(sampler)
         self._chain = self.grammar = None
 
-    def sample(self, context: LlamaContext, row: int) -> int:
-        """The next token after a row of the last batch, whatever the grammar; the samplers take note of it."""
-        return int(quick.llama_sampler_sample(self._chain, context.handle, row))
+    def sample(self, context: LlamaContext, row: int, *, slow: bool = False) -> int:
+        """The next token after a row of the last batch, whatever the grammar; the samplers take note of it.
+
+        Args:
+            context, row: where the scores are.
+            slow: give up Python's lock meanwhile, so that others can sample too.
+        """
+        sample = llama.llama_sampler_sample if slow else quick.llama_sampler_sample
+        return int(sample(self._chain, context.handle, row))
 
     def sample_within(self, context: LlamaContext, row: int, candidates: Candidates, opening: int | None) -> int:
         """The next token after a row of the last batch, within the grammar; the samplers take note of it.
@@ -184,6 +192,9 @@ class TokenSampler:
             context, row: where the scores are.
             candidates: room to work in.
             opening: a token that is fine too, and which the grammar does not see.
+
+        Raises:
+            SchemaError: no token is left, which ``ignore_end`` brings about where the grammar has ended.
         """
         scores = context.scores(row)
         quick.llama_sampler_apply(self._chain, candidates.fill(scores))
@@ -192,11 +203,14 @@ class TokenSampler:
             quick.llama_sampler_accept(self._chain, token)
             return token
         # Most tokens fit: checking one is cheap, and masking a whole vocabulary is not.
-        if not candidates.allows(self.grammar, token):
+        if token < 0 or not candidates.allows(self.grammar, token):
             array = candidates.fill(scores)
             quick.llama_sampler_apply(self.grammar, array)
             quick.llama_sampler_apply(self._chain, array)
             token = candidates.selected()
+            # llama.cpp ends the process on a token that the grammar does not allow.
+            if token < 0:
+                raise SchemaError("The other options forbid every token that the grammar allows.")
         quick.llama_sampler_accept(self._chain, token)
         quick.llama_sampler_accept(self.grammar, token)
         return token
