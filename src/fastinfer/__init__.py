@@ -20,7 +20,7 @@ from fastinfer._version import __version__
 
 if TYPE_CHECKING:
     from fastinfer.chat import ChatTimings, Piece, Reply, Usage, llm
-    from fastinfer.chat.llm import LLM
+    from fastinfer.chat.model import LLM
     from fastinfer.chat.options import ChatOptions
     from fastinfer.classify import Classification, Classifier, Timings, classifier
     from fastinfer.preset_library import Explanation, Preset, preset, presets
@@ -57,7 +57,7 @@ _HOMES = {
     "Classification": "fastinfer.classify",
     "Classifier": "fastinfer.classify",
     "Explanation": "fastinfer.preset_library",
-    "LLM": "fastinfer.chat.llm",
+    "LLM": "fastinfer.chat.model",
     "Piece": "fastinfer.chat",
     "Preset": "fastinfer.preset_library",
     "Provenance": "fastinfer.provenance",

@@ -223,6 +223,31 @@ def test_images_reach_templates_that_take_parts(seed):
     assert builder.build([{"role": "user", "content": [image(b"1"), text("hello")]}]).text == f"{IMAGE}hello"
 
 
+MEDIA_TEMPLATE = (
+    "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
+    "{{ '<__media__>\n' if p.type == 'image' else p.text }}{% endfor %}{% endif %}|{% endfor %}"
+)
+
+
+def test_a_template_that_places_images_itself_does_so(seed):
+    builder = PromptBuilder(seed, ChatTemplate(MEDIA_TEMPLATE))
+    content = [text("a"), image(b"1"), image(b"2"), text("hello")]
+    prompt = builder.build([{"role": "user", "content": content}, {"role": "assistant", "content": "b"}])
+    assert prompt.text == f"a{IMAGE}\n{IMAGE}\nhello|b|"
+    assert [p for p in prompt.parts if isinstance(p, int)] == [0, 1]
+    assert builder.build([USER]).text == f"{USER['content']}|"
+
+
+@pytest.mark.parametrize("words", ["<__media__>", "a<__media__>b", "<__med", "ia__>"])
+def test_its_mark_in_a_text_is_no_image(seed, words):
+    builder = PromptBuilder(seed, ChatTemplate(MEDIA_TEMPLATE))
+    content = [text(words), image(b"1"), text(words)]
+    assert builder.build([{"role": "user", "content": content}]).text == f"{words}{IMAGE}\n{words}|"
+    both = [text("<__med"), text("ia__>")]
+    assert builder.build([{"role": "user", "content": [image(b"1"), *both]}]).images == (b"1",)
+    assert builder.build(words).images == ()
+
+
 def test_a_template_that_loses_an_image_is_an_error(seed):
     builder = PromptBuilder(seed, ChatTemplate("{{ messages[-1].content }}"))
     with pytest.raises(MessageError, match="shows 0 of 1 images"):

@@ -111,11 +111,18 @@ class AsyncEvents:
 
     finish = fail = put
 
-    async def next(self) -> Event:
-        """The next event; waits for it."""
+    async def next(self, timeout: float | None) -> Event:
+        """The next event; awaits it.
+
+        Raises:
+            asyncio.TimeoutError: there was none within ``timeout`` seconds.
+        """
         while not self._events:
             self.arrived.clear()
             if self._events:
                 break
-            await self.arrived.wait()
+            if timeout is None:
+                await self.arrived.wait()
+            else:
+                await asyncio.wait_for(self.arrived.wait(), timeout)
         return self._events.popleft()

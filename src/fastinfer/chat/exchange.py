@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from fastinfer.chat.options import Settings
 from fastinfer.chat.results import ChatTimings, Finish, Piece, Reply, Usage
 from fastinfer.engines.chat import Delta, Generation, Outcome, TokenLogprob
 from fastinfer.errors import SchemaError
-from fastinfer.prompts import Prompt, normalise_tools
+from fastinfer.prompts import Prompt
 from fastinfer.provenance import Provenance
 from fastinfer.replies import Part, ReasoningPart, ReplyFormat, ReplyParser, TextPart, ToolCall, ToolCallPart
 
@@ -18,7 +20,7 @@ __all__ = ["Exchange", "generation_for"]
 def generation_for(
     prompt: Prompt, settings: Settings, form: ReplyFormat, stop: tuple[str, ...], opening: int | None
 ) -> Generation:
-    """What the engine is asked for.
+    """What the engine is asked for; its time runs from now on.
 
     Args:
         prompt, settings, form: what was asked, and how the model marks its replies.
@@ -26,8 +28,9 @@ def generation_for(
         opening: the token that opens the reasoning, or None where it is no single token.
     """
     # A grammar is for the answer; what the model thinks before it is free.
-    is_open = _is_open(prompt, form)
-    thinks = settings.grammar is not None and (is_open or opening is not None)
+    state = _reasoning(prompt, form)
+    may_open = settings.grammar is not None and state == "free" and opening is not None
+    thinks = settings.grammar is not None and (state == "open" or may_open)
     return Generation(
         tokens=prompt.tokens,
         sampling=settings.sampling,
@@ -35,18 +38,18 @@ def generation_for(
         stop=settings.stop + stop,
         grammar=settings.grammar,
         grammar_after=form.reasoning[1] if thinks and form.reasoning else None,
-        grammar_opening=opening if thinks and not is_open else None,
+        grammar_opening=opening if may_open else None,
         logprobs=settings.logprobs,
-        deadline=settings.deadline,
+        deadline=None if settings.timeout is None else time.monotonic() + settings.timeout,
     )
 
 
-def _is_open(prompt: Prompt, form: ReplyFormat) -> bool:
-    """The prompt ends within reasoning that the template has begun."""
+def _reasoning(prompt: Prompt, form: ReplyFormat) -> Literal["open", "closed", "free"]:
+    """Where the template leaves the model: within reasoning that has begun, after it, or free to begin it."""
     if form.reasoning is None:
-        return False
+        return "closed"
     opened, closed = (prompt.generation_prompt.rfind(mark) for mark in form.reasoning)
-    return opened > closed
+    return "free" if opened == closed else "open" if opened > closed else "closed"
 
 
 class Exchange:
@@ -59,8 +62,9 @@ class Exchange:
 
     def __init__(self, prompt: Prompt, settings: Settings, form: ReplyFormat, provenance: Provenance) -> None:
         self._settings, self._provenance = settings, provenance
-        tools = normalise_tools(settings.tools)
-        self._parser = ReplyParser(form, in_reasoning=_is_open(prompt, form), tools=tools or False)
+        # An answer that follows a schema may look like a call, and is none.
+        tools = settings.tools if settings.schema is None else ()
+        self._parser = ReplyParser(form, in_reasoning=_reasoning(prompt, form) == "open", tools=tools or False)
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[ToolCall] = []
@@ -86,7 +90,7 @@ class Exchange:
         if self._calls and finish == "stop":
             finish = "tool_calls"
         seconds = outcome.predicted_ms / 1e3
-        reply = self._reply(
+        return self._reply(
             finish,
             Usage(outcome.prompt_tokens, outcome.cached_tokens, outcome.completion_tokens),
             ChatTimings(
@@ -96,21 +100,8 @@ class Exchange:
                 (outcome.completion_tokens - 1) / seconds if seconds else 0.0,
             ),
             outcome.seed,
+            self._parsed(outcome),
         )
-        schema = self._settings.schema
-        if schema is None or finish == "tool_calls":
-            return reply
-        try:
-            parsed = schema.parse(reply.text)
-        except SchemaError as error:
-            if finish == "length":
-                raise SchemaError(
-                    f"The reply ended after {outcome.completion_tokens} tokens, before it was complete: "
-                    f"{reply.text[-80:]!r}.",
-                    hint="Raise max_tokens, or ask for less.",
-                ) from error
-            raise
-        return self._reply(finish, reply.usage, reply.timings, reply.seed, parsed)
 
     def whole(self, deltas: Sequence[Delta], outcome: Outcome) -> Reply:
         """The whole reply from all of its deltas at once; raises like :meth:`reply`."""
@@ -139,6 +130,27 @@ class Exchange:
             seed=seed,
             provenance=self._provenance,
         )
+
+    def _parsed(self, outcome: Outcome) -> object:
+        schema = self._settings.schema
+        if schema is None:
+            return None
+        text = "".join(self._text)
+        try:
+            return schema.parse(text)
+        except SchemaError as error:
+            end = f": {text[-80:]!r}" if text else ""
+            if outcome.finish_reason == "length":
+                raise SchemaError(
+                    f"The reply ended after {outcome.completion_tokens} tokens, before it was complete{end}.",
+                    hint="Raise max_tokens, or ask for less.",
+                ) from error
+            if outcome.stop is not None:
+                raise SchemaError(
+                    f"The stop string {outcome.stop!r} ended the reply before it was complete{end}.",
+                    hint="Leave it out: with a schema the reply ends by itself.",
+                ) from error
+            raise
 
     def _pieces(self, parts: list[Part]) -> Iterator[Piece]:
         for part in parts:

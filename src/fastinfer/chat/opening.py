@@ -12,12 +12,17 @@ from fastinfer.preset_library import preset as find_preset
 from fastinfer.provenance import Provenance, refuse_adjustments
 
 if TYPE_CHECKING:
-    from fastinfer.chat.llm import LLM
+    from fastinfer.chat.model import LLM
 
 __all__ = ["llm"]
 
 #: Candidates beyond those of the preset, so that a chat with a few biases needs not all scores.
 _SPARE = 32
+#: Slots up to which the device cuts the candidates. It does so row by row, and so takes longer for many rows than
+#: reading back all scores and cutting them with several threads.
+_MOST_CUTS = 16
+#: Threads that choose tokens.
+_MOST_THREADS = 8
 
 
 def llm(
@@ -53,12 +58,13 @@ def llm(
     files = resolve_gguf(name)
 
     # Imported here so that llama.cpp is loaded with the first model and not with the package.
-    from fastinfer.chat.llm import LLM
+    from fastinfer.chat.model import LLM
     from fastinfer.chat.options import sampling_of
     from fastinfer.engines.llama.chat import LlamaChatConfig, LlamaChatEngine, cut_for
     from fastinfer.prompts import find_template
 
     on_gpu = parameters.n_gpu_layers != 0 and parameters.device.upper() != "CPU"
+    cut_on_device = on_gpu and parameters.parallel <= _MOST_CUTS
     engine = LlamaChatEngine(
         LlamaChatConfig(
             model=files.model,
@@ -78,7 +84,8 @@ def llm(
             prefill_budget=parameters.prefill_budget,
             max_queue=parameters.max_queue,
             # What is read back of each row are the candidates that the preset's own sampling can choose from.
-            device_cut=cut_for(sampling_of(parameters), always=_SPARE) if on_gpu else 0,
+            device_cut=cut_for(sampling_of(parameters), always=_SPARE) if cut_on_device else 0,
+            sampling_threads=min(_MOST_THREADS, usable_cores() // 2) if on_gpu else 0,
             calibrate=on_gpu,
         )
     )

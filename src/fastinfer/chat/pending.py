@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Protocol
 
 from fastinfer.chat.delivery import Collector
 from fastinfer.chat.exchange import Exchange
 from fastinfer.chat.results import Reply
-from fastinfer.engines.llama.chat import Ticket
 from fastinfer.errors import FastInferError, RequestTimeoutError
 
-__all__ = ["PendingChat", "hung", "patience"]
+__all__ = ["Engine", "PendingChat", "Ticket", "hung", "late", "patience"]
 
 #: Seconds beyond a request's timeout after which an engine that does not answer counts as hung.
 _GRACE = 10.0
+
+
+class Ticket(Protocol):
+    """A submitted request."""
+
+    def cancel(self) -> None:
+        """Drop it at the engine's next step. Idempotent."""
+        ...
+
+
+class Engine(Protocol):
+    """What whoever waits for a reply needs of the engine, which lives on for as long as it is waited for."""
+
+    def check_process(self) -> None:
+        """Raise EngineDeadError in a forked process, where nobody would ever answer."""
+        ...
 
 
 def patience(timeout: float | None) -> float | None:
@@ -30,15 +46,25 @@ def hung(wait: float | None) -> RequestTimeoutError:
     )
 
 
+def late() -> RequestTimeoutError:
+    """The error for a request that found no room in the queue in its time."""
+    return RequestTimeoutError(
+        "The request ran out of time while it waited for room in the queue.", hint="Raise timeout, or send fewer."
+    )
+
+
 class PendingChat:
     """A submitted chat; see :class:`fastinfer.ordered.Pending`."""
 
-    def __init__(self, exchange: Exchange, collector: Collector, ticket: Ticket, timeout: float | None) -> None:
-        self._exchange, self._collector, self._ticket = exchange, collector, ticket
+    def __init__(
+        self, engine: Engine, exchange: Exchange, collector: Collector, ticket: Ticket, timeout: float | None
+    ) -> None:
+        self._engine, self._exchange, self._collector, self._ticket = engine, exchange, collector, ticket
         self._wait = patience(timeout)
 
     def result(self) -> Reply:
         """The reply; waits for it. An interrupted wait cancels the request."""
+        self._engine.check_process()
         try:
             deltas, outcome = self._collector.future.result(self._wait)
         except BaseException as error:
@@ -50,6 +76,7 @@ class PendingChat:
 
     async def aresult(self) -> Reply:
         """The reply; awaits it. A cancelled wait cancels the request."""
+        self._engine.check_process()
         try:
             deltas, outcome = await asyncio.wait_for(asyncio.wrap_future(self._collector.future), self._wait)
         except BaseException as error:

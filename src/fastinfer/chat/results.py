@@ -85,11 +85,11 @@ class Reply:
         reasoning: what the model thought before, "" where it did not.
         finish_reason: ``"stop"``; ``"length"`` where ``max_tokens`` or the context ended it; ``"tool_calls"`` where it
             asks for tools; ``"cancelled"`` where its stream was closed early; ``"error"``.
-        usage, timings: tokens and milliseconds.
+        usage, timings: tokens and milliseconds; zeros where it was cancelled or failed.
         tool_calls: calls the model asks for, in order.
         parsed: the answer as the ``schema`` asked for has it, else None.
-        logprobs: of each token, where they were asked for.
-        seed: reproduces the reply, given the same prompt and options.
+        logprobs: of each token, reasoning and the one that ends the reply included, where they were asked for.
+        seed: reproduces the reply, given the same prompt and options; None where it was cancelled or failed.
         provenance: what ran.
         error: what went wrong, in results of ``chat_many(..., errors="return")``; else None.
     """
@@ -110,6 +110,11 @@ class Reply:
         return self.text
 
     @property
+    def ok(self) -> bool:
+        """There is no error."""
+        return self.error is None
+
+    @property
     def message(self) -> dict[str, Any]:
         """The reply as a message, to be appended to the conversation for its next turn."""
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
@@ -124,7 +129,14 @@ class Reply:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        parsed = self.parsed.model_dump(mode="json") if hasattr(self.parsed, "model_dump") else self.parsed
+        from pydantic_core import to_jsonable_python  # here, since results are imported with less
+
+        logprobs = None
+        if self.logprobs is not None:
+            logprobs = [
+                {"token": p.token, "bytes": list(p.bytes), "logprob": p.logprob, "top": [list(t) for t in p.top]}
+                for p in self.logprobs
+            ]
         return {
             "text": self.text,
             "reasoning": self.reasoning,
@@ -142,7 +154,8 @@ class Reply:
                 "tokens_per_second": self.timings.tokens_per_second,
             },
             "tool_calls": [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in self.tool_calls],
-            "parsed": parsed,
+            "parsed": to_jsonable_python(self.parsed),
+            "logprobs": logprobs,
             "seed": self.seed,
             "model": self.provenance.model if self.provenance else None,
             "error": None if self.error is None else {"type": type(self.error).__name__, "message": str(self.error)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 from collections import deque
 from collections.abc import Iterator
@@ -9,11 +10,10 @@ from types import TracebackType
 
 from fastinfer.chat.delivery import AsyncEvents, Event, Events
 from fastinfer.chat.exchange import Exchange
-from fastinfer.chat.pending import hung
+from fastinfer.chat.pending import Engine, Ticket, hung
 from fastinfer.chat.results import Piece, Reply
 from fastinfer.engines.chat import Outcome
-from fastinfer.engines.llama.chat import Ticket
-from fastinfer.errors import FastInferError
+from fastinfer.errors import FastInferError, RequestTimeoutError
 
 __all__ = ["AsyncChatStream", "ChatStream"]
 
@@ -21,8 +21,8 @@ __all__ = ["AsyncChatStream", "ChatStream"]
 class _Stream:
     """What both kinds share: events in, pieces and at last the reply out."""
 
-    def __init__(self, exchange: Exchange, ticket: Ticket) -> None:
-        self._exchange, self._ticket = exchange, ticket
+    def __init__(self, engine: Engine, exchange: Exchange, ticket: Ticket, wait: float | None) -> None:
+        self._engine, self._exchange, self._ticket, self._wait = engine, exchange, ticket, wait
         self._ready: deque[Piece] = deque()
         self._reply: Reply | None = None
         self._error: BaseException | None = None
@@ -66,7 +66,14 @@ class _Stream:
             self._over = True
             self._ticket.cancel()
             self._reply = self._exchange.cancelled()
+        self._told = True
         self._ready.clear()
+
+    def _give_up(self) -> RequestTimeoutError:
+        """The engine hangs: the error that says so."""
+        self._cancel()
+        error = self._error = hung(self._wait)
+        return error
 
     def __del__(self) -> None:
         # An abandoned stream must not keep its slot.
@@ -75,11 +82,11 @@ class _Stream:
 
 
 class ChatStream(_Stream):
-    """An iterator of pieces, and a context manager that cancels what is left."""
+    """An iterator of pieces, and a context manager that cancels what is left. For one thread at a time."""
 
-    def __init__(self, exchange: Exchange, events: Events, ticket: Ticket, wait: float | None) -> None:
-        super().__init__(exchange, ticket)
-        self._events, self._wait = events, wait
+    def __init__(self, engine: Engine, exchange: Exchange, events: Events, ticket: Ticket, wait: float | None) -> None:
+        super().__init__(engine, exchange, ticket, wait)
+        self._events = events
 
     def __iter__(self) -> Iterator[Piece]:
         return self
@@ -89,12 +96,14 @@ class ChatStream(_Stream):
             if self._over:
                 self._end()
                 raise StopIteration
+            self._engine.check_process()
             try:
                 event = self._events.next(self._wait)
             except queue.Empty as error:
+                raise self._give_up() from error
+            except BaseException:
                 self._cancel()
-                self._error = hung(self._wait)
-                raise self._error from error
+                raise
             self._take(event)
         return self._ready.popleft()
 
@@ -112,8 +121,10 @@ class ChatStream(_Stream):
 class AsyncChatStream(_Stream):
     """The async twin of :class:`ChatStream`."""
 
-    def __init__(self, exchange: Exchange, events: AsyncEvents, ticket: Ticket) -> None:
-        super().__init__(exchange, ticket)
+    def __init__(
+        self, engine: Engine, exchange: Exchange, events: AsyncEvents, ticket: Ticket, wait: float | None
+    ) -> None:
+        super().__init__(engine, exchange, ticket, wait)
         self._events = events
 
     def __aiter__(self) -> AsyncChatStream:
@@ -124,8 +135,11 @@ class AsyncChatStream(_Stream):
             if self._over:
                 self._end()
                 raise StopAsyncIteration
+            self._engine.check_process()
             try:
-                event = await self._events.next()
+                event = await self._events.next(self._wait)
+            except asyncio.TimeoutError as error:
+                raise self._give_up() from error
             except BaseException:
                 self._cancel()
                 raise

@@ -14,7 +14,7 @@ from fastinfer.cli.options import Debug, Json
 from fastinfer.cli.results import show_adjustments
 
 if TYPE_CHECKING:
-    from fastinfer.chat.llm import LLM
+    from fastinfer.chat.model import LLM
 
 __all__ = ["chat"]
 

@@ -12,7 +12,7 @@ from fastinfer.cli.replies import status, write
 from fastinfer.errors import EngineDeadError, FastInferError
 
 if TYPE_CHECKING:
-    from fastinfer.chat.llm import LLM
+    from fastinfer.chat.model import LLM
     from fastinfer.chat.results import Reply
 
 __all__ = ["Conversation", "ask", "opening_messages"]

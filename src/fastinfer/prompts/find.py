@@ -6,11 +6,14 @@ import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastinfer.engines.llama.vocabulary import Vocabulary
 from fastinfer.errors import ModelLoadError, PresetError
 
 from .template import ChatTemplate
+
+if TYPE_CHECKING:
+    from fastinfer.engines.llama.vocabulary import Vocabulary
 
 __all__ = ["find_template", "template_names"]
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BREAK", "IMAGE", "MARK", "escape", "original", "show"]
+__all__ = ["BREAK", "IMAGE", "MARK", "MEDIA", "escape", "original", "show"]
 
 #: An image; the first mark in a prompt is the first image.
 IMAGE = "\ufdd0"
 #: Between two characters of a caller's text that could otherwise be taken for a special token.
 BREAK = "\ufdd1"
 _ESCAPE = "\ufdd2"
+
+#: What templates that were written for llama.cpp print in an image's place.
+MEDIA = "<__media__>"
 
 _RESERVED = {IMAGE: _ESCAPE + "0", BREAK: _ESCAPE + "1", _ESCAPE: _ESCAPE + "2"}
 _RESTORED = {escaped: mark for mark, escaped in _RESERVED.items()}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastinfer.engines.llama.vocabulary import Vocabulary
 from fastinfer.errors import MessageError
 from fastinfer.images.source import ImageSource
 
@@ -19,6 +18,9 @@ from .template import ChatTemplate, TemplateMessage
 from .tokens import PromptTokenizer
 from .tools import Tool, normalise_tools
 from .values import checked_json
+
+if TYPE_CHECKING:
+    from fastinfer.engines.llama.vocabulary import Vocabulary
 
 __all__ = ["Prompt", "PromptBuilder"]
 

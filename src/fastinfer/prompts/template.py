@@ -13,7 +13,7 @@ from jinja2.exceptions import SecurityError
 
 from fastinfer.errors import MessageError, ModelLoadError
 
-from .marks import show
+from .marks import IMAGE, MEDIA, show
 from .sandbox import FAILURES, compile_template, render_template
 
 __all__ = ["ChatTemplate", "TemplateMessage"]
@@ -75,6 +75,9 @@ class ChatTemplate:
         form = next((form for form in forms if self._shows(_NEEDLE, [user], form=form)), None)
         self._as_parts, self._without_tools = form or (False, {"tools": None})
         # A template that shows nothing at all wants variables that come with a request: it may be able to do the rest.
+        picture: TemplateMessage = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _NEEDLE}]}
+        # Such a template may put a line break beside an image, with which the model was trained.
+        self._places_images = self._shows(MEDIA, [picture], form=(False, self._without_tools))
         system: TemplateMessage = {"role": "system", "content": _OTHER}
         self._takes_system = form is None or self._shows(_OTHER, [system, user])
         self._calls = _CALL_FORMS if form is None else self._probe_calls(user)
@@ -143,10 +146,12 @@ class ChatTemplate:
         form: tuple[bool, Mapping[str, Any]] | None = None,
     ) -> str:
         as_parts, without_tools = form or (self._as_parts, self._without_tools)
+        places = form is None and self._places_images and any(IMAGE in (m["content"] or "") for m in messages)
         # Templates may append to lists, which must not be the caller's.
-        given = deepcopy(list(_with_parts(messages) if as_parts else messages))
+        given = deepcopy(list(_with_parts(messages, places) if as_parts or places else messages))
         more = {"tools": deepcopy(tools)} if tools else without_tools
-        return render_template(self._template, {**self._tokens, "messages": given, **more, **variables})
+        text = render_template(self._template, {**self._tokens, "messages": given, **more, **variables})
+        return text.replace(MEDIA, IMAGE) if places else text
 
     def _shows(
         self,
@@ -189,8 +194,18 @@ def _with_calls_as_text(messages: Sequence[TemplateMessage]) -> Sequence[Templat
     return done
 
 
-def _with_parts(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
-    return [{**m, "content": [{"type": "text", "text": m["content"]}] if m["content"] else []} for m in messages]
+def _with_parts(messages: Sequence[TemplateMessage], images: bool = False) -> list[TemplateMessage]:
+    """Contents as lists: one text, or with ``images`` the texts between images, and these as parts of their own."""
+    done = []
+    for message in messages:
+        parts: list[dict[str, str]] = []
+        content = message["content"] or ""
+        texts = content.split(IMAGE) if images else [content]
+        for index, text in enumerate(texts):
+            parts += [{"type": "image"}] if index else []
+            parts += [{"type": "text", "text": text}] if text else []
+        done.append({**message, "content": parts})
+    return done
 
 
 def _with_json_arguments(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:

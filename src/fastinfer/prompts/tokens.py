@@ -12,14 +12,15 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastinfer.engines.llama.vocabulary import SpecialToken, Vocabulary
+from .marks import BREAK, IMAGE, MARK, MEDIA, escape, original
 
-from .marks import BREAK, IMAGE, MARK, escape, original
+if TYPE_CHECKING:
+    from fastinfer.engines.llama.vocabulary import SpecialToken, Vocabulary
 
 __all__ = ["PromptTokenizer"]
 
@@ -32,7 +33,7 @@ _MARKERS = frozenset(
     for name in ("think", "thinking", "answer", "tool", "tools", "tool_call", "tool_calls", "tool_response")
     for space in ("", "seed:")
     for slash in ("", "/")
-)
+) | {MEDIA}
 _STRUCTURAL = re.compile(r"<\|.+>|<.+\|>|<｜.+｜>|</?seed:.+>|\[/?[A-Z][A-Z_]+\]", re.DOTALL)
 # Words of JSON schemas, which templates compare with.
 _WORDS = frozenset(

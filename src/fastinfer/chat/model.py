@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import Unpack
+
 from fastinfer.chat.delivery import AsyncEvents, Collector, Events
 from fastinfer.chat.exchange import Exchange, generation_for
-from fastinfer.chat.options import Settings, read_options
-from fastinfer.chat.pending import PendingChat, patience
+from fastinfer.chat.options import ChatOptions, Settings, read_options
+from fastinfer.chat.pending import PendingChat, late, patience
+from fastinfer.chat.pictures import holds_images, load_pictures
 from fastinfer.chat.results import Reply
 from fastinfer.chat.streams import AsyncChatStream, ChatStream
 from fastinfer.engines.chat import Generation
-from fastinfer.engines.llama.chat import LlamaChatEngine
 from fastinfer.errors import FastInferError, MessageError, QueueFullError
 from fastinfer.ordered import check_errors, run, run_async
 from fastinfer.preset_library import Preset
-from fastinfer.prompts import ChatTemplate, Messages, PromptBuilder
+from fastinfer.prompts import ChatTemplate, Messages, PromptBuilder, normalise_tools
 from fastinfer.provenance import Provenance
-from fastinfer.replies import detect_format
+from fastinfer.replies import check_gbnf, detect_format
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from fastinfer.chat.options import ChatOptions
+    from fastinfer.engines.llama.chat import LlamaChatEngine
 
 __all__ = ["LLM"]
 
@@ -38,7 +40,9 @@ class LLM:
 
     ``messages`` are OpenAI's message dicts, or a string for a single user message. ``options`` are those of
     :class:`fastinfer.ChatOptions`: ``max_tokens``, ``temperature``, ``stop``, ``schema``, ``tools``, ``timeout`` and
-    others; what is left out is as the preset has it.
+    others; what is left out is as the preset has it. Where the model has a projector, messages may hold images:
+    ``{"type": "image", "image": source}``, a source being all that :func:`fastinfer.images.load_image` reads, or
+    OpenAI's ``image_url`` with a ``data:`` URL.
 
     Attributes:
         preset: the preset it runs with.
@@ -50,18 +54,26 @@ class LLM:
     ) -> None:
         self.preset, self.provenance = preset, provenance
         self._engine, self._template, self._parallel = engine, template, parallel
+        self._closed = False
         self._form = detect_format(template.source)
         engine.show(self._form.visible)
         with engine.vocabulary() as vocabulary:
             self._builder = PromptBuilder(vocabulary, template)
+            self._vocabulary_size = vocabulary.size
             known = {**vocabulary.user_defined_tokens, **vocabulary.special_tokens}
         self._opening = known.get(self._form.reasoning[0]) if self._form.reasoning else None
 
     def chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Reply:
         """The reply to a conversation.
 
+        Args:
+            messages: OpenAI's message dicts, or a str for a single user message.
+            **options: those of :class:`fastinfer.ChatOptions`.
+
         Raises:
+            TypeError: there is no such option.
             MessageError: a message or tool is wrong, or the model cannot take it.
+            ImageDecodeError: an image in a message cannot be read; says which.
             PromptTooLongError: the conversation leaves no room for a reply.
             PresetError: an option is outside its legal range.
             SchemaError: the schema cannot be compiled, or the reply ended before it was complete.
@@ -69,11 +81,12 @@ class LLM:
             RequestTimeoutError: the timeout passed.
             EngineError: the engine failed on the request, or is closed (EngineDeadError).
         """
-        return self._chat(messages, options).result()
+        return self._chat(messages, self._settings(options)).result()
 
     async def achat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Reply:
         """The async twin of :meth:`chat`; cancelling the task cancels the request."""
-        return await self._chat(messages, options).aresult()
+        settings = self._settings(options)
+        return await self._submit(*await self._aprepare(messages, settings), settings).aresult()
 
     def stream(self, messages: Messages, **options: Unpack[ChatOptions]) -> ChatStream:
         """The reply as it is generated: an iterator of :class:`fastinfer.Piece`.
@@ -83,16 +96,19 @@ class LLM:
         Raises:
             The errors of :meth:`chat`: those of the conversation at once, those of the engine while iterating.
         """
-        exchange, generation, settings = self._prepare(messages, options)
+        settings = self._settings(options)
+        exchange, generation = self._prepare(messages, settings)
         events = Events()
         ticket = self._engine.submit(generation, events)
-        return ChatStream(exchange, events, ticket, patience(settings.timeout))
+        return ChatStream(self._engine, exchange, events, ticket, patience(settings.timeout))
 
     def astream(self, messages: Messages, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """The async twin of :meth:`stream`; to be called within a running event loop."""
-        exchange, generation, _ = self._prepare(messages, options)
+        settings = self._settings(options)
+        exchange, generation = self._prepare(messages, settings)
         events = AsyncEvents()
-        return AsyncChatStream(exchange, events, self._engine.submit(generation, events))
+        ticket = self._engine.submit(generation, events)
+        return AsyncChatStream(self._engine, exchange, events, ticket, patience(settings.timeout))
 
     def chat_many(
         self,
@@ -107,14 +123,17 @@ class LLM:
         Args:
             conversations: any iterable, also an endless one.
             errors: ``"raise"`` ends at the first that fails; ``"return"`` gives a reply whose ``error`` is set.
-            progress: show a progress bar.
-            **options: for every one of them.
+            progress: show a progress bar on standard error.
+            **options: for every one of them; a ``timeout`` is each one's own.
+
+        Raises:
+            The errors of :meth:`chat`: those of the options at once, those of a conversation in its place. Where the
+            queue is full it waits.
         """
-        check_errors(errors)
-        read_options(self.preset, options)
+        settings = self._for_many(conversations, errors, options)
         return run(
             conversations,
-            lambda messages: self._chat(messages, options, wait=True),
+            lambda messages: self._chat(messages, settings, wait=True),
             self._failed,
             ahead=2 * self._parallel,
             errors=errors,
@@ -131,14 +150,16 @@ class LLM:
         **options: Unpack[ChatOptions],
     ) -> AsyncIterator[Reply]:
         """The async twin of :meth:`chat_many`; the input may be an async iterable too."""
-        check_errors(errors)
-        read_options(self.preset, options)
+        settings = self._for_many(conversations, errors, options)
 
         async def begin(messages: Messages) -> PendingChat:
+            exchange, generation = await self._aprepare(messages, settings)
             while True:
                 try:
-                    return self._chat(messages, options)
+                    return self._submit(exchange, generation, settings)
                 except QueueFullError:
+                    if generation.deadline is not None and generation.deadline < time.monotonic():
+                        raise late() from None
                     await asyncio.sleep(_RETRY)
 
         return run_async(
@@ -164,11 +185,12 @@ class LLM:
         return self._engine.profile()
 
     def count_tokens(self, messages: Messages, **options: Unpack[ChatOptions]) -> int:
-        """Tokens of a conversation as the model reads it."""
-        return int(self._prepare(messages, options)[1].tokens.size)
+        """Tokens of a conversation as the model reads it, tools and the beginning of the reply included."""
+        return int(self._prepare(messages, self._settings(options))[1].tokens.size)
 
     def close(self) -> None:
         """Fail what runs and waits with EngineDeadError, and free all memory. Idempotent."""
+        self._closed = True
         self._engine.close()
 
     async def aclose(self) -> None:
@@ -189,21 +211,42 @@ class LLM:
 
     def __repr__(self) -> str:
         ran = self.provenance
-        return f"<LLM {ran.model!r}, preset {ran.preset!r}, {self._parallel} slots, {ran.device}>"
+        slots = f"{self._parallel} slot{'s' if self._parallel > 1 else ''}"
+        return f"<LLM {ran.preset!r}: {ran.model}, {slots}, {'closed' if self._closed else ran.device}>"
 
-    def _prepare(self, messages: Messages, options: Any) -> tuple[Exchange, Generation, Settings]:
-        settings = read_options(self.preset, options)
+    def _settings(self, options: ChatOptions) -> Settings:
+        self._engine.check_process()
+        settings = read_options(self.preset, options, vocabulary_size=self._vocabulary_size)
+        if settings.grammar is not None and settings.schema is None:
+            with self._engine.vocabulary() as vocabulary:
+                check_gbnf(settings.grammar, vocabulary.handle)
         variables = {**settings.template_variables, **self._thinking(settings.thinking_budget)}
+        return replace(settings, tools=normalise_tools(options.get("tools")), template_variables=variables)
+
+    def _for_many(self, conversations: object, errors: str, options: ChatOptions) -> Settings:
+        check_errors(errors)
+        if isinstance(conversations, (str, bytes)):
+            raise MessageError("Several conversations are expected.", hint="Pass a list of them, or use chat.")
+        return self._settings(options)
+
+    def _prepare(self, messages: Messages, settings: Settings) -> tuple[Exchange, Generation]:
         with self._engine.vocabulary():
-            prompt = self._builder.build(messages, tools=settings.tools, **variables)
-        if prompt.images:
+            prompt = self._builder.build(messages, tools=settings.tools or None, **settings.template_variables)
+        if prompt.images and not self._engine.takes_images:
             raise MessageError(
                 "A message holds an image, and this model has no vision projector.",
                 hint="Put the mmproj GGUF file beside the model, or choose a vision model.",
             )
+        images = load_pictures(prompt)
         exchange = Exchange(prompt, settings, self._form, self.provenance)
         generation = generation_for(prompt, settings, self._form, self._template.stop, self._opening)
-        return exchange, generation, settings
+        return exchange, self._engine.place(generation, images) if images else generation
+
+    async def _aprepare(self, messages: Messages, settings: Settings) -> tuple[Exchange, Generation]:
+        # Reading images takes long enough to be felt in an event loop, and text does not.
+        if holds_images(messages):
+            return await asyncio.to_thread(self._prepare, messages, settings)
+        return self._prepare(messages, settings)
 
     def _thinking(self, budget: int | None) -> dict[str, Any]:
         if budget is None:
@@ -217,11 +260,15 @@ class LLM:
             hint="Leave thinking_budget out, or pass what the template knows with chat_template_kwargs.",
         )
 
-    def _chat(self, messages: Messages, options: Any, *, wait: bool = False) -> PendingChat:
-        exchange, generation, settings = self._prepare(messages, options)
+    def _chat(self, messages: Messages, settings: Settings, *, wait: bool = False) -> PendingChat:
+        return self._submit(*self._prepare(messages, settings), settings, wait=wait)
+
+    def _submit(
+        self, exchange: Exchange, generation: Generation, settings: Settings, *, wait: bool = False
+    ) -> PendingChat:
         collector = Collector()
         ticket = self._engine.submit(generation, collector, wait=wait)
-        return PendingChat(exchange, collector, ticket, settings.timeout)
+        return PendingChat(self._engine, exchange, collector, ticket, settings.timeout)
 
     def _failed(self, _: Messages, error: FastInferError) -> Reply:
         return Reply(text="", finish_reason="error", provenance=self.provenance, error=error)
