@@ -55,6 +55,14 @@ assert not {"llama_cpp", "torch", "lmdeploy"} & set(sys.modules)
 
 
 @pytest.mark.parametrize("name", fastinfer.__all__)
+def test_no_public_name_loads_an_engine(run_python, name):
+    done = run_python(
+        f"import fastinfer, sys; fastinfer.{name}; assert not {{'llama_cpp', 'torch'}} & set(sys.modules)"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", fastinfer.__all__)
 def test_every_public_name_is_there(name):
     assert getattr(fastinfer, name) is not None
 
