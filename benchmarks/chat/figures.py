@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from .workload import Record, Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Figures = dict[str, float]
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+-]+/)+")
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -124,7 +126,7 @@ def environment(model: Path, binaries: Path | None) -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
-    commit = _output(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or os.environ.get("FASTINFER_COMMIT", "unknown")
+    commit = os.environ.get("FASTINFER_COMMIT") or _output(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown"
     changed = _output(["git", "-C", str(ROOT), "status", "--porcelain", "src", "benchmarks", ":!benchmarks/results"])
     gpus = _output(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
     versions = {"llama_cpp_python": llama_cpp.__version__, "numpy": importlib.metadata.version("numpy")}
@@ -160,11 +162,20 @@ def _short(value: dict[str, float]) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
+def without_folders(value: Any) -> Any:
+    """The same with absolute paths cut down to the names of files: folders tell nothing to others."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return _FOLDERS.sub("", value) if isinstance(value, str) else value
+
+
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write the result file; it is always complete, also after an interruption."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".part")
-    new.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    new.write_text(json.dumps(without_folders(content), indent=1, ensure_ascii=False) + "\n", "utf-8")
     new.replace(path)
 
 

@@ -43,7 +43,6 @@ EMBEDDED_CLASSIFY = {
 EVERY_CHAT = {
     "backend": "llama.cpp",
     "chat_template": "auto",
-    "prefill_budget": 0,
     "max_queue": 1024,
     "temperature": 0.6,
     "top_p": 0.95,
@@ -59,6 +58,7 @@ EVERY_CHAT = {
 SERVED_CHAT = {
     **EVERY_CHAT,
     "kv_unified": False,
+    "prefill_budget": 0,
     "model": "unsloth/Seed-OSS-36B-Instruct-GGUF:Q5_K_XL",
     "device": "CUDA0",
     "type_k": "q8_0",
@@ -71,6 +71,7 @@ BALANCED = {**SERVED_CHAT, "n_ctx": 32768, "n_ubatch": 2048, "parallel": 8, "cac
 EMBEDDED_CHAT = {
     **EVERY_CHAT,
     "kv_unified": True,
+    "prefill_budget": 512,
     "model": "embedded-chat",
     "device": "CPU",
     "type_k": "f16",

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,8 @@ __all__ = ["LlamaChatEngine", "Ticket"]
 
 _log = logging.getLogger(__name__)
 
+#: Seconds that an idle engine waits for further requests after the first.
+_GATHER = 0.002
 #: Prompt tokens of a step where prompts are computed apart from replies: fewer take nearly as long.
 _LEAST_APART = 512
 
@@ -341,6 +344,12 @@ class _Core:
         if self._frees_itself:
             self._release()
 
+    def _gather(self) -> None:
+        """Wait a moment for others after the first request: prompts that are evaluated together take less time."""
+        until = time.monotonic() + _GATHER
+        while self._inbox and len(self._inbox) < self._config.parallel and (left := until - time.monotonic()) > 0:
+            self._condition.wait(left)
+
     def _receive(self) -> bool:
         """Take over new requests, wait while there is nothing to do; False once the engine is closed."""
         with self._condition:
@@ -353,4 +362,5 @@ class _Core:
                 if not self._loop.is_idle:
                     return True
                 self._condition.wait()
+                self._gather()
         return False
