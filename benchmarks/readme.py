@@ -121,6 +121,44 @@ def figures() -> str:
     return "\n".join(lines)
 
 
+SIDES = {
+    "ours": "fastinfer",
+    "llama_server": "llama-server",
+    "llama": "`Llama`",
+    "batched_bench": "llama-batched-bench",
+}
+
+
+def chat() -> str:
+    """Chat beside the peers: one table for each machine."""
+    parts = []
+    for heading, files in (
+        ("H200, shape of Seed-OSS-36B", {"throughput": "chat_h200_throughput", "alone": "chat_h200_alone"}),
+        ("2 CPU cores, gemma-3-270m", {"throughput": "chat_cpu", "alone": "chat_cpu"}),
+    ):
+        measured = {scenario: result(name) for scenario, name in files.items()}
+        settings = measured["throughput"]["settings"]
+        many, alone = (measured[s][s]["figures"] for s in ("throughput", "alone"))
+        sides = [side for side in SIDES if side in many or side in alone]
+        size = f"{settings['prompt']}+{settings['reply']}"
+        load = f"{settings['requests']} requests of {size} tokens, {settings['slots']} slots"
+        rows = [
+            (f"generated tokens a second, {load}", many, "tokens_per_second", "{:.0f}"),
+            ("first token, p50, ms", many, "ttft_p50_ms", "{:.0f}"),
+            ("between tokens, p50, ms", many, "gap_p50_ms", "{:.0f}"),
+            ("between tokens, p95, ms", many, "gap_p95_ms", "{:.0f}"),
+            ("tokens a second of one request alone", alone, "decode_per_reply", "{:.1f}"),
+        ]
+        lines = [f"| {heading} | " + " | ".join(SIDES[side] for side in sides) + " |", "|---" * (len(sides) + 1) + "|"]
+        for what, figures, name, form in rows:
+            cells = [
+                form.format(figures[side][name]["median"]) if name in figures.get(side, {}) else "" for side in sides
+            ]
+            lines.append(f"| {what} | " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
@@ -128,7 +166,7 @@ def main() -> int:
     path = ROOT / "README.md"
     text = path.read_text("utf-8")
     new = text
-    for name, section in (("presets", presets()), ("figures", figures())):
+    for name, section in (("presets", presets()), ("figures", figures()), ("chat", chat())):
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         new, count = re.subn(pattern, lambda m, s=section: f"{m[1]}{s}\n{m[2]}", new, flags=re.DOTALL)
         if count != 1:

