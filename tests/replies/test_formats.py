@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ QWEN3 = QWEN25 + "{%- set content = content.split('</think>')[-1] %}"
 CODER = "{{ '<tool_call>\n<function=' + name + '>\n<parameter=' + key + '>' }}"
 LLAMA = """{{- "Environment: ipython" }}{{ '{"name": "' + name + '", "parameters": ' }}"""
 GLM = "{{ '<tool_call>' + name }}<arg_key>{{ key }}</arg_key>{{ '<think></think>' }}"
-TEMPLATES = Path("/tmp/w/sdist/llama_cpp_python-0.3.36/vendor/llama.cpp/models/templates")
+#: The folder models/templates of llama.cpp's sources, where somebody has them.
+TEMPLATES = Path(os.environ.get("LLAMA_CPP_TEMPLATES", "no such folder"))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_a_model_without_marks_has_none_to_show() -> None:
     assert detect_format("{{ messages }}") == ReplyFormat()
 
 
-@pytest.mark.skipif(not TEMPLATES.is_dir(), reason="llama.cpp's collection of templates is not here")
+@pytest.mark.skipif(not TEMPLATES.is_dir(), reason="LLAMA_CPP_TEMPLATES names no folder")
 @pytest.mark.parametrize(
     ("name", "reasoning", "tools"),
     [
