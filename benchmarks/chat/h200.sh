@@ -1,24 +1,21 @@
 #!/usr/bin/env bash
 # The chat benchmark on one H200 with the synthetic Seed-OSS-36B: bash benchmarks/chat/h200.sh PART [more options].
-# From the repository's root, with the two engines in .carry/gpu. Results go to $OUT (default: benchmarks/results).
+# From the repository's root. LLAMA_CPP_LIB_PATH names the folder of a CUDA build of llama.cpp with llama-server and
+# llama-batched-bench in it, MTMD_CPP_LIB the same. Results go to $OUT (default: benchmarks/results).
 #
 #   quick        every scenario with little work, to see whether all of it runs                            about 3 minutes
 #   throughput   8 clients, 32 requests of 512+128, against all peers, 3 rounds                            about 7 minutes
 #   waiting      shared system prompts; a long prompt among running replies; a request alone; Python       about 7 minutes
 #   slots        ours with 8 to 64 slots against llama-server's 8                                          about 8 minutes
 #
-# Each part ends within a call of 10 minutes, the model's 25 seconds included; result files are written after every round.
+# Writing the model takes 25 seconds; result files are written after every round.
 set -euo pipefail
 part=${1:?quick, throughput, waiting or slots}
 shift
 model=${MODEL:-/dev/shm/seed-oss-36b-random.gguf}
 out=${OUT:-benchmarks/results}
 
-if [ ! -e /tmp/fi/llama.env ]; then bash .carry/gpu/llama/setup.sh; fi
-set +u
-. /tmp/fi/llama.env
-export PYTHONPATH=$PWD/src:$PYTHONPATH PYTHONUNBUFFERED=1
-set -u
+export PYTHONPATH=$PWD/src:${PYTHONPATH:-} PYTHONUNBUFFERED=1
 if [ ! -e "$model" ]; then python3 benchmarks/synthetic_model.py --out "$model"; fi
 
 # The environment names the folder of llama-server: LLAMA_CPP_LIB_PATH, the library that ours loads.
