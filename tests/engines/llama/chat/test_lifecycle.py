@@ -239,7 +239,8 @@ def test_a_file_that_is_no_model_leaves_nothing_behind(tmp_path, model_file):
 
 
 FORK = """
-import os, sys, signal
+import os, sys, signal, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks of a process with threads
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 import chat_tools as tools
