@@ -8,7 +8,6 @@ in every batch; for a large one the encoder's weights and the KV cache are not w
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
+from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.context import LlamaContext
 from fastinfer.engines.llama.forward import ForwardPass
@@ -131,9 +131,7 @@ class _Core:
         self._condition = threading.Condition()
         self._queue: deque[_Request] = deque()
         self._busy = 0
-        self._closed = False
-        self._dead: BaseException | None = None
-        self._process = os.getpid()
+        self._life = Lifeline()
         self._free_by: threading.Thread | None = None
         self._prompts: dict[str, RenderedPrompt] = {}
         on_gpu = config.n_gpu_layers != 0
@@ -179,37 +177,26 @@ class _Core:
     def tokenize_label(self, label: str, prompt: str) -> list[int]:
         self.check_process()
         with self._condition:
-            self._check_alive()
+            self._life.check()
             return self._model.tokenize(self._render(prompt).lead + label)
 
     def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
         self.check_process()
         request = _Request(np.ascontiguousarray(pixels), task, Future())
         with self._condition:
-            self._check_alive()
+            self._life.check()
             self._queue.append(request)
             self._condition.notify_all()
         return request.future
 
-    def _check_alive(self) -> None:
-        if self._closed:
-            raise EngineDeadError("The engine is closed.", hint="Create a new one.")
-        if self._dead is not None:
-            raise EngineDeadError("The engine has died.", hint="Create a new one.") from self._dead
-
     def check_process(self) -> None:
-        # Before any lock is taken: a thread that held it at the fork is not there to release it.
-        if os.getpid() != self._process:
-            raise EngineDeadError(
-                "The engine was created before a fork and does not exist in this process.",
-                hint="Create it in the child, or start processes with the 'spawn' method.",
-            )
+        self._life.check_process()
 
     def close(self) -> None:
-        if os.getpid() != self._process:
+        if self._life.is_elsewhere:
             return
         with self._condition:
-            first, self._closed = not self._closed, True
+            first, self._life.closed = not self._life.closed, True
             waiting, self._queue = self._queue, deque()
             self._condition.notify_all()
         for request in waiting:
@@ -238,7 +225,7 @@ class _Core:
             except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
                 _log.exception("The classification engine has died.")
                 with self._condition:
-                    self._dead = error
+                    self._life.dead = error
                     batch += self._queue
                     self._queue.clear()
                     self._condition.notify_all()
@@ -255,7 +242,7 @@ class _Core:
     def _next_batch(self, worker: _Worker) -> list[_Request]:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""
         with self._condition:
-            while not self._closed and self._dead is None:
+            while not self._life.closed and self._life.dead is None:
                 if self._queue and self._is_turn_of(worker):
                     if batch := self._take():
                         self._busy += 1

@@ -233,9 +233,9 @@ class Stepped:
         raise AssertionError(f"not there after {most} steps")
 
     def close(self):
-        self.core._closed = True
+        self.core._life.closed = True
         self._run(self.core)
-        self.core._closed = False
+        self.core._life.closed = False
         self.engine.close()
 
 

@@ -179,7 +179,7 @@ def test_the_vocabulary_stays_while_it_is_in_use(open_engine):
     assert inside.wait(30)
     closer = threading.Thread(target=engine.close)
     closer.start()
-    eventually(lambda: engine._core._closed)
+    eventually(lambda: engine._core._life.closed)
     assert not is_freed(engine._core)
     with pytest.raises(EngineDeadError), engine.vocabulary():
         pass

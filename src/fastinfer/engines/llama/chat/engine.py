@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
 import time
 import weakref
@@ -14,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fastinfer.engines.chat import Generation, PlacedImage, Sink
+from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.llama.bare import placement
 from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding
@@ -162,11 +162,9 @@ class _Core:
         self._condition = threading.Condition()
         self._inbox: deque[Request] = deque()
         self._numbers = itertools.count()
-        self._closed = False
-        self._dead: BaseException | None = None
         self._users = self._waiters = 0
         self._frees_itself = False
-        self._process = os.getpid()
+        self._life = Lifeline()
         with ExitStack() as undo:
             where = placement(config.device, config.n_gpu_layers)
             model = LlamaModel(config.model, n_gpu_layers=where["n_gpu_layers"], main_gpu=where.get("main_gpu"))
@@ -221,7 +219,7 @@ class _Core:
     def in_use(self) -> Iterator[None]:
         self.check_process()
         with self._condition:
-            self._check_alive()
+            self._life.check()
             self._users += 1
         try:
             yield
@@ -254,7 +252,7 @@ class _Core:
                 hint=f"Shorten the conversation, or raise n_ctx (now {self._config.n_ctx}).",
             )
         with self._condition:
-            self._check_alive()
+            self._life.check()
             while self._waiting() >= self._config.max_queue:
                 if not wait:
                     raise QueueFullError(
@@ -262,7 +260,7 @@ class _Core:
                         hint="Wait for replies before sending more, use chat_many, or raise max_queue.",
                     )
                 self._wait_for_room(generation.deadline)
-                self._check_alive()
+                self._life.check()
             request = Request(generation, sink, next(self._numbers), self.limit)
             self._inbox.append(request)
             self._condition.notify_all()
@@ -297,7 +295,7 @@ class _Core:
         self.check_process()
         counters = self._loop.counters
         with self._condition:
-            reused = self._context.graphs_reused if not self._closed else 0
+            reused = self._context.graphs_reused if not self._life.closed else 0
         return {
             "steps": counters.steps,
             "graphs_reused": reused,
@@ -307,25 +305,14 @@ class _Core:
             "step_seconds": counters.step_seconds,
         }
 
-    def _check_alive(self) -> None:
-        if self._closed:
-            raise EngineDeadError("The engine is closed.", hint="Create a new one.")
-        if self._dead is not None:
-            raise EngineDeadError("The engine has died.", hint="Create a new one.") from self._dead
-
     def check_process(self) -> None:
-        # Before any lock is taken: a thread that held it at the fork is not there to release it.
-        if os.getpid() != self._process:
-            raise EngineDeadError(
-                "The engine was created before a fork and does not exist in this process.",
-                hint="Create it in the child, or start processes with the 'spawn' method.",
-            )
+        self._life.check_process()
 
     def close(self) -> None:
-        if os.getpid() != self._process:
+        if self._life.is_elsewhere:
             return
         with self._condition:
-            first, self._closed = not self._closed, True
+            first, self._life.closed = not self._life.closed, True
             self._condition.notify_all()
         if threading.current_thread() is self._thread:
             # The garbage collector runs in any thread, also in this one in the middle of a step.
@@ -350,7 +337,7 @@ class _Core:
         except BaseException as cause:  # noqa: BLE001  nobody may be left waiting, whatever happened
             _log.exception("The chat engine has died.")
             with self._condition:
-                self._dead = cause
+                self._life.dead = cause
             error = EngineDeadError("The engine died while this request was running.", hint="Create a new one.")
             error.__cause__ = cause
         with self._condition:
@@ -370,7 +357,7 @@ class _Core:
     def _receive(self) -> bool:
         """Take over new requests, wait while there is nothing to do; False once the engine is closed."""
         with self._condition:
-            while not self._closed:
+            while not self._life.closed:
                 if self._inbox:
                     self._loop.queue.extend(self._inbox)
                     self._inbox.clear()

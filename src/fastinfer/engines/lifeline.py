@@ -1,0 +1,53 @@
+"""Whether an engine can still be used: open, alive, and in the process that made it."""
+
+from __future__ import annotations
+
+import os
+
+from fastinfer.errors import EngineDeadError
+
+__all__ = ["Lifeline"]
+
+
+class Lifeline:
+    """The part of an engine that refuses work when it is over.
+
+    Attributes:
+        closed: the engine was closed.
+        dead: what ended it, if something did.
+    """
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self.closed = False
+        self.dead: BaseException | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """This is another process than the one that made the engine."""
+        return os.getpid() != self._process
+
+    def check(self) -> None:
+        """Refuse work once the engine is closed or dead.
+
+        Raises:
+            EngineDeadError: it is.
+        """
+        if self.closed:
+            raise EngineDeadError("The engine is closed.", hint="Create a new one.")
+        if self.dead is not None:
+            raise EngineDeadError("The engine has died.", hint="Create a new one.") from self.dead
+
+    def check_process(self) -> None:
+        """Refuse work in another process. To be called before any lock is taken.
+
+        A thread that held a lock at the fork is not there to release it.
+
+        Raises:
+            EngineDeadError: this is another process than the one that made the engine.
+        """
+        if self.is_elsewhere:
+            raise EngineDeadError(
+                "The engine was created before a fork and does not exist in this process.",
+                hint="Create it in the child, or start processes with the 'spawn' method.",
+            )
