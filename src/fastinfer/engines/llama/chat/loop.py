@@ -139,21 +139,20 @@ class ChatLoop:
         """Drop what was cancelled or has run out of time."""
         now = time.monotonic()
         for request in self.slots:
-            if request is not None and (request.cancelled or (request.generation.deadline or now) < now):
-                self._drop_if_over(request, now)
+            if request is not None and request.is_over(now):
+                self._drop(request)
         if now - self._swept >= _SWEEP:
             self._swept = now
-            for request in [r for r in self.queue if r.cancelled or (r.generation.deadline or now) < now]:
+            for request in [r for r in self.queue if r.is_over(now)]:
                 self.queue.remove(request)
-                self._drop_if_over(request, now)
+                self._drop(request)
 
-    def _drop_if_over(self, request: Request, now: float) -> None:
-        deadline = request.generation.deadline
+    def _drop(self, request: Request) -> None:
         if request.cancelled:
             self.counters.cancelled += 1
             self._leave(request, keep=True)
             request.sink.fail(RequestCancelledError(f"The request was cancelled after {request.predicted} tokens."))
-        elif deadline is not None and deadline < now:
+        else:
             where = f"after {request.predicted} tokens" if request.slot >= 0 else "while it waited for a slot"
             self.counters.failed += 1
             self._leave(request, keep=True)

@@ -123,6 +123,11 @@ class Request:
         """It waits for its next token only."""
         return self.predicted > 0 and self.length - self.done == 1
 
+    def is_over(self, now: float) -> bool:
+        """It was cancelled, or has run out of time at ``now`` (``time.monotonic()``)."""
+        deadline = self.generation.deadline
+        return self.cancelled or (deadline is not None and deadline < now)
+
     def start(self) -> None:
         """Make room for the tokens; called once, when it is first admitted."""
         prompt = self.generation.tokens
