@@ -62,7 +62,7 @@ def slots(bench: Bench) -> None:
                 with bench.open(**{f"{OURS}_at_{count}": lambda wider=wider: bench.ours(wider)}) as sides:
                     for name, side in sides.items():
                         # Four requests a client, fewer where that would take minutes, never less than two.
-                        total = max(2 * count, min(4 * count, 3 * p.requests))
+                        total = max(2 * count, min(4 * count, 4 * p.requests))
                         requests = bench.requests(total, p.prompt, p.reply)
                         one[name] = summary(bench.run(name, side, Workload(requests, count)))
                 bench.keep("slots", compare(rounds, SPEED))

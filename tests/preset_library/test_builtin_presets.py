@@ -54,6 +54,7 @@ EVERY_CHAT = {
     "presence_penalty": 0.0,
     "max_tokens": 0,
     "n_threads": 0,
+    "prefill_delay": 0,
 }
 SERVED_CHAT = {
     **EVERY_CHAT,

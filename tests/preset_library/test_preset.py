@@ -42,6 +42,7 @@ OTHER_VALUES = {
     "kv_unified": False,
     "cache_reuse": 77,
     "prefill_budget": 128,
+    "prefill_delay": 9,
     "max_queue": 0,
     "chat_template": "chatml",
     "device": "CUDA1",

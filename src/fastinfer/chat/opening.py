@@ -20,7 +20,7 @@ __all__ = ["llm"]
 _SPARE = 32
 #: Slots up to which the device cuts the candidates. It does so row by row, and so takes longer for many rows than
 #: reading back all scores and cutting them with several threads.
-_MOST_CUTS = 16
+_MOST_CUTS = 64
 #: Threads that choose tokens.
 _MOST_THREADS = 8
 
@@ -82,6 +82,7 @@ def llm(
             kv_unified=parameters.kv_unified,
             cache_reuse=parameters.cache_reuse,
             prefill_budget=parameters.prefill_budget,
+            prefill_delay=parameters.prefill_delay,
             max_queue=parameters.max_queue,
             # What is read back of each row are the candidates that the preset's own sampling can choose from.
             device_cut=cut_for(sampling_of(parameters), always=_SPARE) if cut_on_device else 0,

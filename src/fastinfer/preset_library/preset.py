@@ -112,10 +112,10 @@ class Preset:
         layers off any GPU. ``chat_template`` becomes its chat handler, and so does the image encoder (mmproj) of a
         preset of kind "classify". It prints nothing; llama.cpp's log goes to the logger ``fastinfer.llama``.
 
-        ``Llama`` has one conversation and no queue, so parallel, kv_unified, cache_reuse, prefill_budget and max_queue
-        have no place in it, nor have the prompts, workers and batches of classification. The sampling values belong to
-        its calls: ``llama.create_chat_completion(messages, temperature=preset.temperature, top_p=preset.top_p,
-        top_k=preset.top_k, min_p=preset.min_p, repeat_penalty=preset.repeat_penalty)``.
+        ``Llama`` has one conversation and no queue, so parallel, kv_unified, cache_reuse, prefill_budget, prefill_delay
+        and max_queue have no place in it, nor have the prompts, workers and batches of classification. The sampling
+        values belong to its calls: ``llama.create_chat_completion(messages, temperature=preset.temperature,
+        top_p=preset.top_p, top_k=preset.top_k, min_p=preset.min_p, repeat_penalty=preset.repeat_penalty)``.
 
         Args:
             model: a path to a GGUF file, or ``"org/repo:QUANT@revision"`` on the Hugging Face hub; None takes the

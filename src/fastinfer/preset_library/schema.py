@@ -194,6 +194,7 @@ class LlamaChatParameters(_Parameters):
     kv_unified: bool = True
     cache_reuse: CountOrZero = 0
     prefill_budget: CountOrZero = 0
+    prefill_delay: CountOrZero = 0
     max_queue: CountOrZero = 1024
     chat_template: Text = "auto"
     device: Device = "CUDA0"

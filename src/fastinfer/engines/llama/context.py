@@ -81,6 +81,7 @@ class LlamaContext:
             )
         self._memory: Any = llama.llama_get_memory(self.handle)
         self.n_batch, self.n_ubatch, self.n_outputs, self.n_ctx = n_batch, n_ubatch, n_outputs, n_ctx
+        self.n_sequences = n_sequences
         #: Most tokens of one sequence.
         self.sequence_limit = int(llama.llama_n_ctx_seq(self.handle))
         self._vocabulary_size = model.vocabulary_size

@@ -103,6 +103,7 @@ def config_for(model, **changes):
         "kv_unified": True,
         "cache_reuse": 0,
         "prefill_budget": 0,
+        "prefill_delay": 0,
         "max_queue": 1000,
         "device_cut": 0,
         "sampling_threads": 0,

@@ -40,6 +40,83 @@ def test_slots_left_free_between_others_do_not_cost_the_graph(open_stepped, unif
     assert stepped.context.graphs_reused - before >= 92
 
 
+def test_slots_taken_in_any_order_do_not_cost_the_graph(open_stepped, unified):
+    stepped = open_stepped(parallel=4, kv_unified=unified)
+    for seed, length in enumerate([40, 10, 30, 20]):
+        stepped.send(request_for(some_tokens(10, seed=seed), sampling=LONG, max_tokens=length))
+    for seed in range(4):
+        stepped.send(request_for(some_tokens(10, seed=10 + seed), sampling=LONG, max_tokens=400))
+    stepped.step(50)
+    assert [r.number for r in stepped.loop.slots] != [4, 5, 6, 7]
+    before = stepped.context.graphs_reused
+    stepped.step(100)
+    assert stepped.context.graphs_reused - before >= 92
+
+
+def test_one_reply_alone_is_one_row_in_any_slot(open_stepped, monkeypatch, unified):
+    stepped = open_stepped(parallel=4, kv_unified=unified)
+    last = [stepped.send(request_for(some_tokens(10, seed=s), sampling=LONG, max_tokens=60)) for s in range(4)][-1]
+    stepped.step(5)
+    for request in list(stepped.loop.slots)[:3]:
+        request.cancelled = True
+    stepped.step(2)
+    sizes = []
+    Faults(monkeypatch, lambda call, batch: sizes.append(batch.n_tokens))
+    stepped.run()
+    assert last.wait().completion_tokens == 60
+    assert len(sizes) > 40
+    assert set(sizes) == {1}
+
+
+def test_a_request_takes_a_slot_beside_those_that_run(open_stepped):
+    stepped = open_stepped(parallel=8, n_ctx=2048, kv_unified=False)
+    for seed in range(8):
+        stepped.send(request_for(some_tokens(10, seed=seed), sampling=LONG, max_tokens=30 if seed == 5 else 8))
+    stepped.step(12)
+    assert [i for i, r in enumerate(stepped.loop.slots) if r] == [5]
+    for seed in range(2):
+        stepped.send(request_for(some_tokens(10, seed=20 + seed), sampling=LONG, max_tokens=20))
+    stepped.step(2)
+    taken = [i for i, r in enumerate(stepped.loop.slots) if r]
+    assert max(taken) - min(taken) == 2
+
+
+@pytest.mark.parametrize("cut", [0, 128])
+def test_replies_are_the_same_where_they_are_told_while_the_next_step_runs(open_stepped, single, unified, cut):
+    stepped = open_stepped(parallel=3, kv_unified=unified, device_cut=cut)
+    stepped.loop._publishes_late = True
+    requests = [
+        request_for(some_tokens(5 + 20 * s, seed=s), sampling=dataclasses.replace(PLAIN, seed=s), max_tokens=5 + 7 * s)
+        for s in range(7)
+    ]
+    replies = [stepped.send(request) for request in requests]
+    replies[3].ticket.cancel()
+    stepped.run()
+    for i, (reply, request) in enumerate(zip(replies, requests, strict=True)):
+        reply.over.wait(0)
+        assert reply.over.is_set()
+        assert not reply.after_end
+        if i != 3:
+            assert reply.state == ask(single, request).state
+    assert replies[3].error is not None
+    assert is_accounted_for(stepped.loop)
+
+
+@pytest.mark.parametrize("delay", [0, 24])
+def test_prompts_that_wait_for_each_other_change_no_reply(open_stepped, single, unified, delay):
+    stepped = open_stepped(parallel=4, kv_unified=unified, prefill_delay=delay, n_batch=200, n_ubatch=64)
+    requests = [
+        request_for(some_tokens(30 + 25 * s, seed=s), sampling=dataclasses.replace(PLAIN, seed=s), max_tokens=9 + 9 * s)
+        for s in range(9)
+    ]
+    replies = [stepped.send(request) for request in requests]
+    stepped.run()
+    for reply, request in zip(replies, requests, strict=True):
+        reply.wait()
+        assert reply.state == ask(single, request).state
+    assert is_accounted_for(stepped.loop)
+
+
 @pytest.mark.parametrize("cut", [0, 128])
 def test_padding_changes_no_reply(open_stepped, single, monkeypatch, unified, cut):
     stepped = open_stepped(parallel=4, kv_unified=unified, device_cut=cut, calibrate=True)

@@ -36,7 +36,7 @@ def fill(rows: Rows, parts: Sequence[Part], surplus: Sequence[tuple[int, int]]) 
     last = []
     at = 0
     filler = sorted(surplus, reverse=True)
-    for request, count in sorted(parts, key=_sequence) if surplus else parts:
+    for request, count in sorted(parts, key=_sequence):
         while filler and filler[-1][0] < request.sequence:
             at = _surplus_row(rows, at, *filler.pop())
         end, done, position = at + count, request.done, request.position(request.done)

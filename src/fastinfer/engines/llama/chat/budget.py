@@ -31,11 +31,13 @@ def share(pending: Sequence[int], budget: int, *, apart: bool = False, turn: int
     Args:
         pending: tokens each prompt still needs, in order of arrival.
         budget: tokens to give away.
-        apart: each prompt is computed by itself, so that one gets all, and the others one token, which closes a gap.
+        apart: different numbers of tokens are computed apart. A piece of a prompt is then given only where no prompt
+            fits whole, and every prompt gets one token in any case, which closes a gap.
         turn: number of the step; where prompts are computed apart, every fourth is the longest-waiting one's.
 
     Returns:
-        Tokens for each prompt, none more than it needs, together at most ``budget``.
+        Tokens for each prompt, none more than it needs, together at most ``budget``; all of it, or all that is needed,
+        unless they are computed apart.
     """
     given = [0] * len(pending)
     if apart:
@@ -47,8 +49,12 @@ def share(pending: Sequence[int], budget: int, *, apart: bool = False, turn: int
     order = sorted(range(len(pending)), key=lambda i: pending[i] - given[i])
     if apart and turn % _OLDEST == 0:
         order.sort(key=bool)
+    whole = False
     for i in order:
         more = min(pending[i] - given[i], budget)
+        if apart and whole and given[i] + more < pending[i]:
+            break
+        whole |= more > 0
         given[i] += more
         budget -= more
     return given
@@ -61,28 +67,41 @@ class PromptBudget:
     below about twice what it takes without, so that replies never stall; the more slots wait for their prompt, compared
     to those that reply, the longer a step may take, because then more is lost by keeping them waiting.
 
+    With a delay it is the other way round: prompts wait for each other, and are then evaluated many at once. That is
+    the shortest time on the whole, and the pause that replies make for it is a rare one.
+
     Args:
         most: tokens computed at once.
         fixed: prompt tokens beside running replies, or 0 to choose.
         least: prompt tokens beside running replies in any case; fewer cost as much.
+        delay: steps that prompts wait for others beside running replies; 0 none.
+        batch: most tokens of a step; None is ``most``.
     """
 
-    def __init__(self, most: int, fixed: int, least: int = 0) -> None:
-        self._most, self._fixed, self._least = most, fixed, max(least, _GRAIN)
+    def __init__(self, most: int, fixed: int, least: int = 0, *, delay: int = 0, batch: int | None = None) -> None:
+        self._most, self._least = most, max(least, _GRAIN)
+        self._batch = most if batch is None else batch
+        self._fixed = fixed or (self._batch if delay else 0)
+        self._delay, self._since = delay, delay
         self._alone: dict[int, tuple[float, int]] = {}
         self._seconds_a_token: float | None = None
         self._steps = 0
 
-    def tokens(self, decoding: int, prompts: int) -> int:
-        """Prompt tokens for a step; 0 to measure one without.
+    def tokens(self, decoding: int, prompts: Sequence[int]) -> int:
+        """Prompt tokens for a step; 0 to measure one without, or to wait for more prompts.
 
         Args:
             decoding: replies that get their next token in it.
-            prompts: slots whose prompt is not evaluated yet.
+            prompts: tokens that each prompt still needs.
         """
         room = max(0, self._most - decoding)
         if not decoding:
             return room
+        if self._delay:
+            room = max(0, self._batch - decoding)
+            # Enough are together when one more such prompt would not fit.
+            enough = sum(prompts) + max(prompts) > min(self._fixed, room)
+            return min(self._fixed, room) if enough or self._since >= self._delay else 0
         if self._fixed:
             return min(self._fixed, room)
         alone, measured = self._alone.get(decoding, (0.0, -_FRESH))
@@ -90,7 +109,7 @@ class PromptBudget:
             return 0
         if self._seconds_a_token is None:
             return min(max(_FIRST, self._least), room)
-        stretch = max(_STRETCH, _WAITING * prompts / decoding)
+        stretch = max(_STRETCH, _WAITING * len(prompts) / decoding)
         tokens = int(stretch * alone / self._seconds_a_token)
         # The same number again and again lets llama.cpp keep the graph of the step before.
         return min(room, max(self._least, tokens // _GRAIN * _GRAIN))
@@ -98,6 +117,7 @@ class PromptBudget:
     def observe(self, decoding: int, prompt: int, seconds: float) -> None:
         """Take note of a step's time."""
         self._steps += 1
+        self._since = 0 if prompt else self._since + 1
         alone, measured = self._alone.get(decoding, (seconds, -_FRESH))
         if not prompt:
             fresh = self._steps - measured < _FRESH

@@ -183,7 +183,11 @@ class _Core:
                 slots=slots,
                 cut=config.device_cut,
                 budget=PromptBudget(
-                    min(config.n_ubatch, config.n_batch), config.prefill_budget, _LEAST_APART if memory.dense else 0
+                    min(config.n_ubatch, config.n_batch),
+                    config.prefill_budget,
+                    _LEAST_APART if memory.dense else 0,
+                    delay=config.prefill_delay,
+                    batch=config.n_batch + (slots if memory.dense else 0),
                 ),
                 padding=RowPadding(),
                 sampling=sampling,

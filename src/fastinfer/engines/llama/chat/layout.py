@@ -42,13 +42,12 @@ def lay_out(
     else:
         sequences = slots + padding
         cells = config.n_ctx // slots * sequences
-    prompts = 0 if config.kv_unified else min(config.n_ubatch, config.n_batch)
     context = LlamaContext(
         model,
         n_ctx=cells,
         # A step has a row for every slot at least, and those it is padded with; where the cache is divided, prompts too
-        # get rows beside them that close gaps.
-        n_batch=max(config.n_batch, slots + padding + prompts),
+        # get rows beside them, because these are computed apart.
+        n_batch=max(config.n_batch, slots + padding) if config.kv_unified else config.n_batch + slots + padding,
         n_ubatch=config.n_ubatch,
         n_outputs=slots,
         n_threads=config.n_threads,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastinfer.engines.chat import Delta
 from fastinfer.engines.llama.chat.batch import Filled, Part, fill
@@ -70,6 +71,10 @@ class ChatLoop:
         self._ends = frozenset(int(t) for t in model.end_tokens)
         self._swept = 0.0
         self._turn = 0
+        #: What sinks are to be told, in order.
+        self._outbox: deque[tuple[Callable[[Any], None], Any]] = deque()
+        #: Tell them while the device computes the next step. Not where launching it takes all its time, as on a CPU.
+        self._publishes_late = False
         self.slots: list[Request | None] = [None] * slots
         self.queue: deque[Request] = deque()
         self.counters = Counters()
@@ -93,11 +98,14 @@ class ChatLoop:
             begun += self._look(self._viewer)
         parts, decoding = self._plan()
         if not parts:
+            self._publish()
             return
         counters = self.counters
         before = counters.decode_seconds + counters.wait_seconds
         prompt = sum(count for _, count in parts[decoding:])
         self._evaluate(parts)
+        if not any(self.slots):
+            self._publish()
         engine = counters.decode_seconds + counters.wait_seconds - before
         self._budget.observe(decoding, prompt, engine)
         seconds = time.perf_counter() - begun
@@ -116,10 +124,12 @@ class ChatLoop:
         for request in requests:
             request.slot = -1
             self._fail(request, error)
+        self._publish()
 
     def calibrate(self, most: int, repeats: int = 2) -> None:
-        """Measure a step with 1 to ``most`` rows, and pad to the rows that are best from then on."""
+        """Measure a step with 1 to ``most`` rows, pad to the rows that are best from then on, and see who computes."""
         seconds = []
+        launching = waiting = 0.0
         for count in range(1, most + 1):
             surplus = self._memory.idle_rows(count)
             fill(self._context.rows, [], surplus)
@@ -128,12 +138,22 @@ class ChatLoop:
                 begun = time.perf_counter()
                 if self._context.decode(count):
                     return
+                launched = time.perf_counter()
                 self._context.wait()
                 times.append(time.perf_counter() - begun)
+                launching += launched - begun
+                waiting += time.perf_counter() - launched
                 for sequence, position in surplus:
                     self._context.remove(sequence, position, -1)
             seconds.append(min(times[1:]))
         self._padding.learn(seconds)
+        self._publishes_late = launching < waiting
+
+    def _publish(self) -> None:
+        """Tell sinks what there is to tell."""
+        while self._outbox:
+            deliver, what = self._outbox.popleft()
+            deliver(what)
 
     def _sweep(self) -> None:
         """Drop what was cancelled or has run out of time."""
@@ -151,14 +171,17 @@ class ChatLoop:
         if request.cancelled:
             self.counters.cancelled += 1
             self._leave(request, keep=True)
-            request.sink.fail(RequestCancelledError(f"The request was cancelled after {request.predicted} tokens."))
+            error: FastInferError = RequestCancelledError(
+                f"The request was cancelled after {request.predicted} tokens."
+            )
         else:
             where = f"after {request.predicted} tokens" if request.slot >= 0 else "while it waited for a slot"
             self.counters.failed += 1
             self._leave(request, keep=True)
-            request.sink.fail(
-                RequestTimeoutError(f"The request ran out of time {where}.", hint="Raise timeout, or lower max_tokens.")
+            error = RequestTimeoutError(
+                f"The request ran out of time {where}.", hint="Raise timeout, or lower max_tokens."
             )
+        self._outbox.append((request.sink.fail, error))
 
     def _admit(self) -> None:
         while self.queue and None in self.slots:
@@ -205,7 +228,7 @@ class ChatLoop:
             prompts = [r for r in running if not r.is_decoding and r.leader is None and r.ready]
             parts: list[Part] = [(r, 1) for r in replies]
             if prompts:
-                budget = self._budget.tokens(len(replies), len(prompts))
+                budget = self._budget.tokens(len(replies), [r.ready for r in prompts])
                 self._turn += budget > 0
                 tokens = share([r.ready for r in prompts], budget, apart=self._memory.dense, turn=self._turn)
                 parts += [(r, count) for r, count in zip(prompts, tokens, strict=True) if count]
@@ -219,9 +242,11 @@ class ChatLoop:
     def _look(self, viewer: Viewer) -> float:
         """Evaluate images, or pieces of them, that come next in prompts; the seconds it took."""
         begun = time.perf_counter()
+        if any(r is not None and r.is_at_picture for r in self.slots):
+            self._publish()
         while waiting := [r for r in self.running if r.leader is None and r.is_at_picture]:
             replies = sum(r is not None and r.is_decoding for r in self.slots)
-            parts = viewer.plan(waiting, self._budget.tokens(replies, len(waiting)))
+            parts = viewer.plan(waiting, self._budget.tokens(replies, [r.pending for r in waiting]))
             if not self._memory.make_room(sum(count for _, count in parts)) and len(running := self.running) > 1:
                 self._preempt(running[-1])
                 continue
@@ -289,9 +314,12 @@ class ChatLoop:
         chunks = sum(count for _, count in parts) - len(parts)
         surplus = self._memory.surplus(parts, self._padding if not chunks or self._memory.dense else None)
         filled = fill(self._context.rows, parts, surplus)
+        if chunks or not self._publishes_late:
+            self._publish()
         begun = time.perf_counter()
         code = self._context.decode(filled.count)
         launched = time.perf_counter()
+        self._publish()
         if code == 0:
             self._context.wait()
         counters = self.counters
@@ -323,6 +351,8 @@ class ChatLoop:
                 self._follow(follower)
         for request, row, token in self._sampled(chosen):
             self._choose(request, row, token)
+        if not self._publishes_late:
+            self._publish()
 
     def _sampled(self, chosen: list[tuple[Request, int]]) -> list[tuple[Request, int, int | None]]:
         """The tokens of those whose samplers may run side by side; None for the others."""
@@ -410,19 +440,19 @@ class ChatLoop:
         if stopped or request.is_full:
             new += text.finish()
         if new or logprobs:
-            request.sink.put(Delta(new, logprobs))
+            self._outbox.append((request.sink.put, Delta(new, logprobs)))
         if stopped or request.is_full:
             counters.finished += 1
             counters.most_tokens = max(counters.most_tokens, request.length)
             # What was held back at the end may have been a stop string.
             outcome = request.outcome(text.stopped, ended=stopped or text.stopped is not None)
             self._leave(request, keep=True)
-            request.sink.finish(outcome)
+            self._outbox.append((request.sink.finish, outcome))
 
     def _fail(self, request: Request, error: Exception) -> None:
         self.counters.failed += 1
         self._leave(request)
-        request.sink.fail(error)
+        self._outbox.append((request.sink.fail, error))
 
     def _leave(self, request: Request, *, keep: bool = False) -> None:
         """Give back a request's slot and samplers; what it has evaluated is kept for others, or forgotten."""

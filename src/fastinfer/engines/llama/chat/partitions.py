@@ -81,11 +81,19 @@ class PartitionedMemory:
         return sum(len(tokens) > 0 for tokens in self._kept)
 
     def choose(self, request: Request, free: Sequence[int]) -> int:
-        """The free slot whose last conversation begins most like the request; else the one unused for longest."""
+        """The free slot whose last conversation begins most like the request.
+
+        Without such a one, it is a slot between those that are taken, or else beside them, so that few rows close gaps;
+        of equals, the one unused for longest.
+        """
         wanted = request.tokens[: request.length - 1]
         shared = {slot: self._usable(common_prefix(self._kept[slot], wanted), len(self._kept[slot])) for slot in free}
         best = max(free, key=lambda slot: (shared[slot], -self._used[slot], -slot))
-        return best if shared[best] >= LEAST_KEPT else min(free, key=lambda slot: (self._used[slot], slot))
+        if shared[best] >= LEAST_KEPT:
+            return best
+        taken = set(range(self._slots)).difference(free)
+        low, high = min(taken, default=0), max(taken, default=self._slots)
+        return min(free, key=lambda slot: (max(low - slot, slot - high, 0), self._used[slot], slot))
 
     def admit(self, request: Request, running: Iterable[Request], headroom: int) -> bool:
         """Give a request the beginning that its slot, another or a running request has evaluated already."""
@@ -171,10 +179,13 @@ class PartitionedMemory:
         if self._whole_only:
             return []
         present = {request.sequence for request, _ in parts}
-        rows = max(present) + 1
+        low, high = min(present), max(present) + 1
         if padding is not None:
-            rows = padding.rows(rows)
-        return [(sequence, self._ends.get(sequence, 0)) for sequence in range(rows) if sequence not in present]
+            rows = padding.rows(high - low)
+            # Towards the end as far as there are sequences, then towards the beginning.
+            high = min(low + rows, self._context.n_sequences)
+            low = high - rows
+        return [(sequence, self._ends.get(sequence, 0)) for sequence in range(low, high) if sequence not in present]
 
     def idle_rows(self, count: int) -> list[tuple[int, int]]:
         """(sequence, position) of ``count`` rows that belong to no request; for a cache that is empty."""
