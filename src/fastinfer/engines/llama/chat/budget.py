@@ -31,8 +31,8 @@ def share(pending: Sequence[int], budget: int, *, apart: bool = False, turn: int
     Args:
         pending: tokens each prompt still needs, in order of arrival.
         budget: tokens to give away.
-        apart: different numbers of tokens are computed apart. A piece of a prompt is then given only where no prompt
-            fits whole, and every prompt gets one token in any case, which closes a gap.
+        apart: different numbers of tokens are computed apart, so that a piece of a prompt is given only where no prompt
+            fits whole.
         turn: number of the step; where prompts are computed apart, every fourth is the longest-waiting one's.
 
     Returns:
@@ -40,10 +40,7 @@ def share(pending: Sequence[int], budget: int, *, apart: bool = False, turn: int
         unless they are computed apart.
     """
     given = [0] * len(pending)
-    if apart:
-        given = [1 if budget >= len(pending) else 0] * len(pending)
-        budget -= sum(given)
-    elif pending:
+    if pending and not apart:
         given[0] = min(pending[0], -(-budget // _OLDEST))
         budget -= given[0]
     order = sorted(range(len(pending)), key=lambda i: pending[i] - given[i])

@@ -176,7 +176,8 @@ class PartitionedMemory:
 
     def surplus(self, parts: Sequence[Part], padding: RowPadding | None) -> list[tuple[int, int]]:
         """(sequence, position) of rows that close the gaps between a step's sequences, and that pad it."""
-        if self._whole_only:
+        # Single rows are computed together, with the first of each prompt; prompts alone need no others.
+        if self._whole_only or all(count > 1 for _, count in parts):
             return []
         present = {request.sequence for request, _ in parts}
         low, high = min(present), max(present) + 1
