@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding, share
+from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding, share, share_apart
 
 pendings = st.lists(st.integers(1, 5000), max_size=12)
 budgets = st.integers(0, 4096)
@@ -45,9 +45,11 @@ def test_a_long_prompt_gets_done_however_many_short_ones_arrive(long, budget, sh
     assert steps <= 4 * 5000 / budget + 1
 
 
-@given(pendings, budgets, st.integers(0, 100))
-def test_prompts_computed_apart_get_all_or_nothing_where_one_fits_whole(pending, budget, turn):
-    given_ = share(pending, budget, apart=True, turn=turn)
+@given(pendings, budgets, st.integers(0, 100), st.randoms())
+def test_prompts_computed_apart_get_all_or_nothing_where_one_fits_whole(pending, budget, turn, random):
+    places = list(range(len(pending)))
+    random.shuffle(places)
+    given_ = share_apart(pending, budget, places, turn)
     assert sum(given_) <= min(budget, sum(pending))
     assert all(0 <= got <= need for got, need in zip(given_, pending, strict=True))
     assert not pending or not budget or any(given_)
@@ -56,11 +58,18 @@ def test_prompts_computed_apart_get_all_or_nothing_where_one_fits_whole(pending,
     assert pieces <= (0 if whole else 1)
 
 
+def test_of_prompts_equally_long_neighbours_are_computed_together():
+    assert share_apart([512, 508, 512, 508], 1100, [9, 3, 8, 2], turn=1) == [0, 508, 0, 508]
+    assert share_apart([512, 508, 512, 508], 1100, [1, 7, 2, 6], turn=1) == [512, 0, 512, 0]
+    assert share_apart([580, 508, 580, 508], 1100, [1, 7, 2, 6], turn=1) == [0, 508, 0, 508]
+    assert share_apart([900, 508, 100], 1100, [1, 2, 3], turn=1) == [0, 508, 100]
+
+
 @given(st.integers(100, 5000), st.integers(16, 512), st.lists(st.integers(1, 64), min_size=1, max_size=8))
 def test_a_long_prompt_computed_apart_gets_done_however_many_short_ones_arrive(long, budget, short):
     steps = 0
     while long > 0:
-        long -= share([long, *short], budget, apart=True, turn=steps)[0]
+        long -= share_apart([long, *short], budget, range(1 + len(short)), turn=steps)[0]
         steps += 1
     assert steps <= 4 * (5000 / budget + 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["PromptBudget", "RowPadding", "share"]
+__all__ = ["PromptBudget", "RowPadding", "share", "share_apart"]
 
 #: While replies run, the prompt tokens of a step may take this much of the time that it takes without them,
 _STRETCH = 0.9
@@ -14,6 +14,8 @@ _WAITING = 6.0
 _GRAIN = 16
 #: Prompt tokens beside replies before a time is known.
 _FIRST = 64
+#: Prompts whose lengths differ by less count as equally long where prompts are computed apart.
+_ALIKE = 64
 #: The share of the budget that the longest-waiting prompt gets in any case.
 _OLDEST = 4
 #: A step time counts as known for this many steps.
@@ -22,8 +24,8 @@ _FRESH = 256
 _NEW = 0.25
 
 
-def share(pending: Sequence[int], budget: int, *, apart: bool = False, turn: int = 1) -> list[int]:
-    """Split a budget of prompt tokens among prompts.
+def share(pending: Sequence[int], budget: int) -> list[int]:
+    """Split a budget of prompt tokens among prompts that are computed together.
 
     The shortest is finished first, which gives the earliest first tokens on the whole; the prompt that has waited
     longest gets at least a quarter, so that it gets on however many shorter ones arrive.
@@ -31,29 +33,50 @@ def share(pending: Sequence[int], budget: int, *, apart: bool = False, turn: int
     Args:
         pending: tokens each prompt still needs, in order of arrival.
         budget: tokens to give away.
-        apart: different numbers of tokens are computed apart, so that a piece of a prompt is given only where no prompt
-            fits whole.
-        turn: number of the step; where prompts are computed apart, every fourth is the longest-waiting one's.
 
     Returns:
-        Tokens for each prompt, none more than it needs, together at most ``budget``; all of it, or all that is needed,
-        unless they are computed apart.
+        Tokens for each prompt, none more than it needs, together ``budget`` or all that are needed.
     """
     given = [0] * len(pending)
-    if pending and not apart:
+    if pending:
         given[0] = min(pending[0], -(-budget // _OLDEST))
         budget -= given[0]
-    order = sorted(range(len(pending)), key=lambda i: pending[i] - given[i])
-    if apart and turn % _OLDEST == 0:
-        order.sort(key=bool)
-    whole = False
-    for i in order:
+    for i in sorted(range(len(pending)), key=lambda i: pending[i] - given[i]):
         more = min(pending[i] - given[i], budget)
-        if apart and whole and given[i] + more < pending[i]:
-            break
-        whole |= more > 0
         given[i] += more
         budget -= more
+    return given
+
+
+def share_apart(pending: Sequence[int], budget: int, places: Sequence[int], turn: int) -> list[int]:
+    """Split a budget of prompt tokens where only equally many tokens of neighbours are computed together.
+
+    The shortest is finished first, and of prompts about equally long those that are neighbours; in every fourth step it
+    is the one that has waited longest. A piece of a prompt is given only where none fits whole.
+
+    Args:
+        pending: tokens each prompt still needs, in order of arrival.
+        budget: tokens to give away.
+        places: the sequence of each prompt.
+        turn: number of the step.
+
+    Returns:
+        Tokens for each prompt, none more than it needs, together at most ``budget``.
+    """
+    given = [0] * len(pending)
+    alike, shortest = [0] * len(pending), -_ALIKE
+    for i in sorted(range(len(pending)), key=pending.__getitem__):
+        if pending[i] - shortest >= _ALIKE:
+            shortest = pending[i]
+        alike[i] = shortest
+    order = sorted(range(len(pending)), key=lambda i: (alike[i], places[i]))
+    if turn % _OLDEST == 0:
+        order.sort(key=bool)
+    for i in order:
+        if any(given) and pending[i] > budget:
+            break
+        given[i] = min(pending[i], budget)
+        budget -= given[i]
     return given
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastinfer.engines.chat import Delta
 from fastinfer.engines.llama.chat.batch import Filled, Part, fill
-from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding, share
+from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding, share, share_apart
 from fastinfer.engines.llama.chat.choosing import ParallelSampling
 from fastinfer.engines.llama.chat.counters import Counters
 from fastinfer.engines.llama.chat.memory import UnifiedMemory
@@ -228,9 +228,13 @@ class ChatLoop:
             prompts = [r for r in running if not r.is_decoding and r.leader is None and r.ready]
             parts: list[Part] = [(r, 1) for r in replies]
             if prompts:
-                budget = self._budget.tokens(len(replies), [r.ready for r in prompts])
+                ready = [r.ready for r in prompts]
+                budget = self._budget.tokens(len(replies), ready)
                 self._turn += budget > 0
-                tokens = share([r.ready for r in prompts], budget, apart=self._memory.dense, turn=self._turn)
+                if self._memory.dense:
+                    tokens = share_apart(ready, budget, [r.sequence for r in prompts], self._turn)
+                else:
+                    tokens = share(ready, budget)
                 parts += [(r, count) for r, count in zip(prompts, tokens, strict=True) if count]
             if self._memory.make_room(sum(count for _, count in parts)):
                 return parts, len(replies)
