@@ -146,10 +146,16 @@ def test_a_fixed_budget_is_kept():
     assert PromptBudget(64, 96).tokens(8, [1000]) == 64 - 8
 
 
+def waiting_budget(**changes):
+    """One that has no steps with prompts left."""
+    budget = PromptBudget(512, **{"fixed": 1024, "delay": 24, "batch": 4096} | changes)
+    for _ in range(10):
+        budget.observe(8, 500, 0.1)
+    return budget
+
+
 def test_prompts_that_wait_for_each_other_are_taken_when_one_more_would_not_fit():
-    budget = PromptBudget(512, 1024, delay=24, batch=4096)
-    assert budget.tokens(8, [500]) == 1024, "the first prompt waits for nobody"
-    budget.observe(8, 500, 0.1)
+    budget = waiting_budget()
     assert budget.tokens(8, [300]) == 0
     assert budget.tokens(8, [300, 300]) == 0
     assert budget.tokens(8, [300, 300, 300]) == 1024
@@ -157,14 +163,40 @@ def test_prompts_that_wait_for_each_other_are_taken_when_one_more_would_not_fit(
 
 
 def test_a_prompt_waits_no_longer_for_others_than_it_is_told():
-    budget = PromptBudget(512, 0, delay=24, batch=4096)
-    budget.observe(8, 500, 0.1)
-    for _ in range(24):
-        assert budget.tokens(8, [500]) == 0
+    budget = waiting_budget(fixed=0)
+    for _ in range(2):
+        for _ in range(23):
+            assert budget.tokens(8, [500]) == 0
+            budget.observe(8, 0, 0.05)
         budget.observe(8, 0, 0.05)
-    assert budget.tokens(8, [500]) == 4096 - 8
-    budget.observe(8, 500, 0.1)
-    assert budget.tokens(8, [500]) == 0
+        budget.observe(8, 0, 0.05)
+        assert budget.tokens(8, [500]) == 4096 - 8
+        for _ in range(2):
+            budget.observe(8, 500, 0.1)
+
+
+def test_a_prompt_alone_waits_a_step_for_others_where_there_were_few():
+    budget = PromptBudget(512, 1024, delay=24, batch=4096)
+    assert budget.tokens(8, [300]) == 0
+    budget.observe(8, 0, 0.05)
+    assert budget.tokens(8, [300, 200]) == 0, "another came"
+    budget.observe(8, 0, 0.05)
+    assert budget.tokens(8, [300, 200]) == 1024
+
+
+@given(st.lists(st.lists(st.integers(1, 400), max_size=3), min_size=200, max_size=300), st.integers(5, 40))
+def test_steps_that_prompts_do_not_fill_are_as_rare_as_asked_for(arrivals, delay):
+    budget = PromptBudget(512, 0, delay=delay, batch=4096)
+    waiting, taken = [], 0
+    for new in arrivals:
+        waiting += new
+        tokens = budget.tokens(8, waiting) if waiting else 0
+        prompt = min(tokens, sum(waiting))
+        if prompt:
+            taken += sum(waiting) + max(waiting) <= 4096 - 8
+            waiting = []
+        budget.observe(8, prompt, 0.05)
+    assert taken <= 4 + len(arrivals) / delay
 
 
 def test_prompts_wait_for_no_others_where_no_reply_runs():

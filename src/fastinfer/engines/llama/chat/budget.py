@@ -18,6 +18,8 @@ _FIRST = 64
 _ALIKE = 64
 #: The share of the budget that the longest-waiting prompt gets in any case.
 _OLDEST = 4
+#: Steps with waiting prompts that may follow each other before prompts have to wait again.
+_SAVED = 4.0
 #: A step time counts as known for this many steps.
 _FRESH = 256
 #: The weight of a new measurement.
@@ -87,14 +89,15 @@ class PromptBudget:
     below about twice what it takes without, so that replies never stall; the more slots wait for their prompt, compared
     to those that reply, the longer a step may take, because then more is lost by keeping them waiting.
 
-    With a delay it is the other way round: prompts wait for each other, and are then evaluated many at once. That is
-    the shortest time on the whole, and the pause that replies make for it is a rare one.
+    With a delay it is the other way round: prompts are evaluated many at once, which is the shortest time on the whole,
+    and the replies' pause for it is long but a rare one. A step that they fill is taken at once. Others are, when no
+    more came in the step before, and while steps with prompts are not more frequent than the delay says.
 
     Args:
         most: tokens computed at once.
         fixed: prompt tokens beside running replies, or 0 to choose.
         least: prompt tokens beside running replies in any case; fewer cost as much.
-        delay: steps that prompts wait for others beside running replies; 0 none.
+        delay: steps for each with prompts, on the average, where these do not fill them; 0 does not count.
         batch: most tokens of a step; None is ``most``.
     """
 
@@ -102,7 +105,7 @@ class PromptBudget:
         self._most, self._least = most, max(least, _GRAIN)
         self._batch = most if batch is None else batch
         self._fixed = fixed or (self._batch if delay else 0)
-        self._delay, self._since = delay, delay
+        self._delay, self._saved, self._seen = delay, _SAVED, 0
         self._alone: dict[int, tuple[float, int]] = {}
         self._seconds_a_token: float | None = None
         self._steps = 0
@@ -121,7 +124,8 @@ class PromptBudget:
             room = max(0, self._batch - decoding)
             # Enough are together when one more such prompt would not fit.
             enough = sum(prompts) + max(prompts) > min(self._fixed, room)
-            return min(self._fixed, room) if enough or self._since >= self._delay else 0
+            came, self._seen = len(prompts) - self._seen, len(prompts)
+            return min(self._fixed, room) if enough or (came <= 0 and self._saved >= 1) else 0
         if self._fixed:
             return min(self._fixed, room)
         alone, measured = self._alone.get(decoding, (0.0, -_FRESH))
@@ -137,7 +141,10 @@ class PromptBudget:
     def observe(self, decoding: int, prompt: int, seconds: float) -> None:
         """Take note of a step's time."""
         self._steps += 1
-        self._since = 0 if prompt else self._since + 1
+        if self._delay and decoding:
+            self._saved = max(0.0, self._saved - 1) if prompt else min(_SAVED, self._saved + 1 / self._delay)
+        if prompt:
+            self._seen = 0
         alone, measured = self._alone.get(decoding, (seconds, -_FRESH))
         if not prompt:
             fresh = self._steps - measured < _FRESH

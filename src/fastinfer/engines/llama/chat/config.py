@@ -26,7 +26,7 @@ class LlamaChatConfig:
         kv_unified: all slots share the cells of the cache; else each has ``n_ctx / parallel`` of its own.
         cache_reuse: shortest stretch of a kept conversation to be moved and used elsewhere; 0 none.
         prefill_budget: prompt tokens in a step beside running replies; 0 chosen from measured times.
-        prefill_delay: steps that prompts wait for others beside running replies, to be evaluated together; 0 none.
+        prefill_delay: steps for each in which prompts are evaluated beside replies, many together; 0 in every step.
         max_queue: requests that may wait.
         device_cut: candidates that the device leaves of each row; 0 reads back all scores.
         sampling_threads: threads that choose tokens side by side; below 2 the engine's own does it.
