@@ -162,6 +162,11 @@ def test_prompts_that_wait_for_each_other_are_taken_when_one_more_would_not_fit(
     assert budget.tokens(8, [2000]) == 1024
 
 
+def test_what_a_step_takes_leaves_room_for_replies_unless_they_have_their_own():
+    assert waiting_budget(fixed=0).tokens(8, [5000]) == 4096 - 8
+    assert waiting_budget(fixed=0, apart=True).tokens(8, [5000]) == 4096
+
+
 def test_a_prompt_waits_no_longer_for_others_than_it_is_told():
     budget = waiting_budget(fixed=0)
     for _ in range(2):

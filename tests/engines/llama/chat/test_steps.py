@@ -117,6 +117,22 @@ def test_prompts_that_wait_for_each_other_change_no_reply(open_stepped, single, 
     assert is_accounted_for(stepped.loop)
 
 
+def test_prompts_that_fill_a_step_leave_room_for_every_row_beside_them(open_stepped, single, unified):
+    stepped = open_stepped(
+        parallel=6, n_ctx=6 * 512, kv_unified=unified, prefill_delay=24, n_batch=128, n_ubatch=64, calibrate=True
+    )
+    stepped.loop._padding.learn([9.0] * 6 + [1.0])
+    requests = [
+        request_for(some_tokens(200 + s, seed=s), sampling=LONG, max_tokens=12 + 5 * (s % 4)) for s in range(14)
+    ]
+    replies = [stepped.send(request) for request in requests]
+    stepped.run()
+    for reply, request in zip(replies, requests, strict=True):
+        reply.wait()
+        assert reply.state == ask(single, request).state
+    assert is_accounted_for(stepped.loop)
+
+
 @pytest.mark.parametrize("cut", [0, 128])
 def test_padding_changes_no_reply(open_stepped, single, monkeypatch, unified, cut):
     stepped = open_stepped(parallel=4, kv_unified=unified, device_cut=cut, calibrate=True)

@@ -99,11 +99,21 @@ class PromptBudget:
         least: prompt tokens beside running replies in any case; fewer cost as much.
         delay: steps for each with prompts, on the average, where these do not fill them; 0 does not count.
         batch: most tokens of a step; None is ``most``.
+        apart: these are prompt tokens only, and replies have room beside them.
     """
 
-    def __init__(self, most: int, fixed: int, least: int = 0, *, delay: int = 0, batch: int | None = None) -> None:
+    def __init__(
+        self,
+        most: int,
+        fixed: int,
+        least: int = 0,
+        *,
+        delay: int = 0,
+        batch: int | None = None,
+        apart: bool = False,
+    ) -> None:
         self._most, self._least = most, max(least, _GRAIN)
-        self._batch = most if batch is None else batch
+        self._batch, self._apart = most if batch is None else batch, apart
         self._fixed = fixed or (self._batch if delay else 0)
         self._delay, self._saved, self._seen = delay, _SAVED, 0
         self._alone: dict[int, tuple[float, int]] = {}
@@ -121,7 +131,7 @@ class PromptBudget:
         if not decoding:
             return room
         if self._delay:
-            room = max(0, self._batch - decoding)
+            room = max(0, self._batch - (0 if self._apart else decoding))
             # Enough are together when one more such prompt would not fit.
             enough = sum(prompts) + max(prompts) > min(self._fixed, room)
             came, self._seen = len(prompts) - self._seen, len(prompts)
