@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import importlib.util
 import random
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 from chat_tools import (
     GREEDY,
-    PLAIN,
     LlamaChatEngine,
     ask,
     config_for,
@@ -28,6 +28,8 @@ pytestmark = pytest.mark.gpu
 
 GPU = {"n_gpu_layers": -1, "device": "CUDA0", "calibrate": True}
 LONG = dataclasses.replace(GREEDY, ignore_end=True)
+#: Log-probabilities that differ by less may change places where steps of another size round differently.
+AS_GOOD = 0.05
 GRAMMAR = "root ::= [a-z]+"
 
 
@@ -48,15 +50,22 @@ def alone(model_file):
 
 
 def requests(count, **options):
-    return [
-        request_for(some_tokens(20 + 37 * s, seed=s), sampling=dataclasses.replace(PLAIN, seed=s), **options)
-        for s in range(count)
-    ]
+    return [request_for(some_tokens(20 + 37 * s, seed=s), sampling=LONG, **options) for s in range(count)]
 
 
-def share_of_equal(replies, expected):
-    equal = [a.state == b.state for a, b in zip(replies, expected, strict=True)]
-    return sum(equal) / len(equal)
+def goes_the_same_way(reply, request, alone):
+    """A reply is that of a slot alone, up to a token that was as good as another one there."""
+    expected = ask(alone, dataclasses.replace(request, logprobs=2))
+    if reply.text == expected.text:
+        return True
+    decoder, text = codecs.getincrementaldecoder("utf-8")("replace"), ""
+    for i, entry in enumerate(expected.logprobs):
+        text += decoder.decode(entry.bytes)
+        if not reply.text.startswith(text):
+            # A character takes up to four tokens here, and is shown with the last of them.
+            parted = expected.logprobs[max(0, i - 3) : i + 1]
+            return min(entry.top[0][1] - entry.top[1][1] for entry in parted) < AS_GOOD
+    return False
 
 
 @pytest.mark.parametrize("unified", [True, False], ids=["unified", "partitioned"])
@@ -65,14 +74,15 @@ def share_of_equal(replies, expected):
     [{"device_cut": 128}, {"device_cut": 0, "sampling_threads": 4}, {"device_cut": 128, "prefill_delay": 24}],
     ids=["cut on the device", "threads", "delay"],
 )
-def test_replies_are_those_of_a_slot_alone(open_engine, alone, unified, changes):
+@pytest.mark.parametrize("late", [False, True], ids=["told at once", "told later"])
+def test_replies_are_those_of_a_slot_alone(open_engine, alone, unified, changes, late):
     engine = open_engine(parallel=12, n_ctx=12 * 2048, n_batch=1024, kv_unified=unified, **GPU, **changes)
-    assert engine._core._loop._publishes_late
+    engine._core._loop._publishes_late = late
     asked = requests(30, max_tokens=40)
     replies = [send(engine, request) for request in asked]
-    for reply in replies:
-        reply.wait()
-    assert share_of_equal(replies, [ask(alone, request) for request in asked]) >= 0.8
+    for reply, request in zip(replies, asked, strict=True):
+        assert reply.wait().completion_tokens == 40
+        assert goes_the_same_way(reply, request, alone)
 
 
 @pytest.mark.parametrize("unified", [True, False], ids=["unified", "partitioned"])
@@ -81,16 +91,17 @@ def test_requests_that_read_all_scores_run_beside_those_that_need_not(open_engin
     asked = requests(12, max_tokens=24)
     for i in range(0, 12, 3):
         asked[i] = dataclasses.replace(asked[i], logprobs=3)
-        asked[i + 1] = dataclasses.replace(asked[i + 1], grammar=GRAMMAR)
+        asked[i + 1] = dataclasses.replace(asked[i + 1], grammar=GRAMMAR, sampling=GREEDY)
     replies = [send(engine, request) for request in asked]
-    for i, (reply, request) in enumerate(zip(replies, asked, strict=True)):
+    for reply, request in zip(replies, asked, strict=True):
         outcome = reply.wait()
-        if request.logprobs is not None:
-            assert len(reply.logprobs) == outcome.completion_tokens
-            assert all(entry.logprob <= 0 and len(entry.top) == 3 for entry in reply.logprobs)
         if request.grammar is not None:
-            assert set(reply.text) <= set("abcdefghijklmnopqrstuvwxyz"), f"reply {i}"
-    assert share_of_equal(replies, [ask(alone, request) for request in asked]) >= 0.8
+            assert set(reply.text) <= set("abcdefghijklmnopqrstuvwxyz")
+            continue
+        assert goes_the_same_way(reply, request, alone)
+        if request.logprobs is not None:
+            assert len(reply.logprobs) == outcome.completion_tokens == 24
+            assert all(entry.logprob <= 0 and len(entry.top) == 3 for entry in reply.logprobs)
 
 
 @pytest.mark.parametrize("unified", [True, False], ids=["unified", "partitioned"])
@@ -132,7 +143,7 @@ def test_images_are_seen(tmp_path, name):
         blind = ask(engine, request_for([*some_tokens(9, seed=1), *some_tokens(6, seed=51)], max_tokens=12))
         for reply in beside:
             reply.wait()
-        assert share_of_equal(beside, expected) >= 0.75
+        assert sum(a.state == b.state for a, b in zip(beside, expected, strict=True)) >= 3
         assert all(reply.outcome.prompt_tokens > blind.outcome.prompt_tokens for reply in expected)
         assert len({reply.text for reply in [*expected, blind]}) > 1
     finally:
