@@ -126,8 +126,11 @@ def environment(model: Path, binaries: Path | None) -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
-    commit = os.environ.get("FASTINFER_COMMIT") or _output(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown"
-    changed = _output(["git", "-C", str(ROOT), "status", "--porcelain", "src", "benchmarks", ":!benchmarks/results"])
+    commit = os.environ.get("FASTINFER_COMMIT")  # for a copy that is no checkout
+    if commit is None:
+        status = ["git", "-C", str(ROOT), "status", "--porcelain", "src", "benchmarks", ":!benchmarks/results"]
+        changes = "+changes" if _output(status) else ""
+        commit = (_output(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown") + changes
     gpus = _output(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
     versions = {"llama_cpp_python": llama_cpp.__version__, "numpy": importlib.metadata.version("numpy")}
     built = _output([str(binaries / "llama-server"), "--version"]) if binaries else ""
@@ -142,7 +145,7 @@ def environment(model: Path, binaries: Path | None) -> dict[str, Any]:
         "llama_cpp": next((line for line in built.splitlines() if line.startswith("version")), "unknown"),
         "library": os.environ.get("LLAMA_CPP_LIB_PATH", "of llama-cpp-python"),
         "model": {"file": model.name, "bytes": model.stat().st_size},
-        "commit": commit + ("+changes" if changed else ""),
+        "commit": commit,
     }
 
 
