@@ -129,30 +129,65 @@ SIDES = {
 }
 
 
+Figures = dict[str, dict[str, dict[str, float]]]
+Row = tuple[str, Figures, str, str]
+
+
+def figures_of(name: str, scenario: str) -> Figures:
+    found: Figures = result(name)[scenario]["figures"]
+    return found
+
+
+def chat_rows(settings: dict[str, Any], many: Figures, alone: Figures) -> list[Row]:
+    """What is measured everywhere: (what, figures of each side, the figure's name, its format)."""
+    load = f"{settings['requests']} requests of {settings['prompt']}+{settings['reply']} tokens, {settings['slots']} slots"
+    return [
+        (f"generated tokens a second, {load}", many, "tokens_per_second", "{:.0f}"),
+        ("first token, p50, ms", many, "ttft_p50_ms", "{:.0f}"),
+        ("between tokens, p50, ms", many, "gap_p50_ms", "{:.0f}"),
+        ("between tokens, p95, ms", many, "gap_p95_ms", "{:.0f}"),
+        ("tokens a second of one request alone", alone, "decode_per_reply", "{:.1f}"),
+    ]
+
+
+def h200_rows() -> list[Row]:
+    """What is measured on the H200 only."""
+    slots, prefix, interference = (figures_of(f"chat_h200_{s}", s) for s in ("slots", "prefix", "interference"))
+    wide = {"ours": slots["ours_at_32"], "llama_server": slots["llama_server"]}
+    settings = result("chat_h200_prefix")["settings"]
+    system, intruder = f"{settings['system']:,}", f"{settings['intruder']:,}"
+    return [
+        ("generated tokens a second, 128 requests, 32 slots, f16 KV cache; llama-server as above", wide, "tokens_per_second", "{:.0f}"),
+        ("between tokens, p95, of these, ms", wide, "gap_p95_ms", "{:.0f}"),
+        (f"first token of 8 with one new {system}-token system prompt, p50, ms", prefix, "shared_ttft_p50_ms", "{:.0f}"),
+        ("first token of 8 more with it, p50, ms", prefix, "again_ttft_p50_ms", "{:.0f}"),
+        ("first token of 8 where each has its own, p50, ms", prefix, "distinct_ttft_p50_ms", "{:.0f}"),
+        (
+            f"longest pause of 7 replies while a {intruder}-token prompt joins them, ms",
+            interference,
+            "during_gap_max_ms",
+            "{:.0f}",
+        ),
+        ("between tokens, p95, of these 7 replies, ms", interference, "all_gap_p95_ms", "{:.0f}"),
+        ("first token of that prompt, ms", interference, "intruder_ttft_ms", "{:.0f}"),
+    ]
+
+
 def chat() -> str:
     """Chat beside the peers: one table for each machine."""
     parts = []
-    for heading, files in (
-        ("H200, shape of Seed-OSS-36B", {"throughput": "chat_h200_throughput", "alone": "chat_h200_alone"}),
-        ("2 CPU cores, gemma-3-270m", {"throughput": "chat_cpu", "alone": "chat_cpu"}),
+    for heading, name, more in (
+        ("H200, shape of Seed-OSS-36B", "chat_h200_{}", h200_rows()),
+        ("2 CPU cores, gemma-3-270m", "chat_cpu", []),
     ):
-        measured = {scenario: result(name) for scenario, name in files.items()}
-        settings = measured["throughput"]["settings"]
-        many, alone = (measured[s][s]["figures"] for s in ("throughput", "alone"))
+        files = {scenario: name.format(scenario) for scenario in ("throughput", "alone")}
+        many, alone = (figures_of(file, scenario) for scenario, file in files.items())
         sides = [side for side in SIDES if side in many or side in alone]
-        size = f"{settings['prompt']}+{settings['reply']}"
-        load = f"{settings['requests']} requests of {size} tokens, {settings['slots']} slots"
-        rows = [
-            (f"generated tokens a second, {load}", many, "tokens_per_second", "{:.0f}"),
-            ("first token, p50, ms", many, "ttft_p50_ms", "{:.0f}"),
-            ("between tokens, p50, ms", many, "gap_p50_ms", "{:.0f}"),
-            ("between tokens, p95, ms", many, "gap_p95_ms", "{:.0f}"),
-            ("tokens a second of one request alone", alone, "decode_per_reply", "{:.1f}"),
-        ]
         lines = [f"| {heading} | " + " | ".join(SIDES[side] for side in sides) + " |", "|---" * (len(sides) + 1) + "|"]
-        for what, figures, name, form in rows:
+        for what, figures, figure, form in [*chat_rows(result(files["throughput"])["settings"], many, alone), *more]:
             cells = [
-                form.format(figures[side][name]["median"]) if name in figures.get(side, {}) else "" for side in sides
+                form.format(figures[side][figure]["median"]) if figure in figures.get(side, {}) else ""
+                for side in sides
             ]
             lines.append(f"| {what} | " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
