@@ -140,7 +140,8 @@ def figures_of(name: str, scenario: str) -> Figures:
 
 def chat_rows(settings: dict[str, Any], many: Figures, alone: Figures) -> list[Row]:
     """What is measured everywhere: (what, figures of each side, the figure's name, its format)."""
-    load = f"{settings['requests']} requests of {settings['prompt']}+{settings['reply']} tokens, {settings['slots']} slots"
+    size = f"{settings['prompt']}+{settings['reply']}"
+    load = f"{settings['requests']} requests of {size} tokens, {settings['slots']} slots"
     return [
         (f"generated tokens a second, {load}", many, "tokens_per_second", "{:.0f}"),
         ("first token, p50, ms", many, "ttft_p50_ms", "{:.0f}"),
@@ -153,13 +154,19 @@ def chat_rows(settings: dict[str, Any], many: Figures, alone: Figures) -> list[R
 def h200_rows() -> list[Row]:
     """What is measured on the H200 only."""
     slots, prefix, interference = (figures_of(f"chat_h200_{s}", s) for s in ("slots", "prefix", "interference"))
+    setting = "128 requests, 32 slots, f16 KV cache; llama-server as above"
     wide = {"ours": slots["ours_at_32"], "llama_server": slots["llama_server"]}
     settings = result("chat_h200_prefix")["settings"]
     system, intruder = f"{settings['system']:,}", f"{settings['intruder']:,}"
     return [
-        ("generated tokens a second, 128 requests, 32 slots, f16 KV cache; llama-server as above", wide, "tokens_per_second", "{:.0f}"),
+        (f"generated tokens a second, {setting}", wide, "tokens_per_second", "{:.0f}"),
         ("between tokens, p95, of these, ms", wide, "gap_p95_ms", "{:.0f}"),
-        (f"first token of 8 with one new {system}-token system prompt, p50, ms", prefix, "shared_ttft_p50_ms", "{:.0f}"),
+        (
+            f"first token of 8 with one new {system}-token system prompt, p50, ms",
+            prefix,
+            "shared_ttft_p50_ms",
+            "{:.0f}",
+        ),
         ("first token of 8 more with it, p50, ms", prefix, "again_ttft_p50_ms", "{:.0f}"),
         ("first token of 8 where each has its own, p50, ms", prefix, "distinct_ttft_p50_ms", "{:.0f}"),
         (
