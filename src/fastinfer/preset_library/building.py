@@ -31,7 +31,8 @@ def build(preset: Preset, model: str | os.PathLike[str] | None = None) -> Any:
 
     # Imported here so that llama.cpp is loaded with the first engine and not with the presets.
     from fastinfer.engines.cores import usable_cores
-    from fastinfer.engines.llama.bare import bare_llama, placement
+    from fastinfer.engines.llama.bare import bare_llama
+    from fastinfer.engines.llama.devices import placement
     from fastinfer.models import EMBEDDED_CHAT, resolve_gguf
 
     device, template = None, _OWN

@@ -11,39 +11,11 @@ from fastinfer.engines.llama.binding import (
     Llama,
     MTMDChatHandler,
     chat_formatter_to_chat_completion_handler,
-    llama,
 )
 from fastinfer.engines.llama.context import CACHE_TYPES
-from fastinfer.engines.llama.devices import main_gpu
-from fastinfer.errors import EngineOutOfMemoryError, EngineUnavailableError, ModelLoadError
+from fastinfer.errors import EngineOutOfMemoryError, ModelLoadError
 
-__all__ = ["ModelTexts", "bare_llama", "placement", "set_template"]
-
-
-def placement(device: str | None, n_gpu_layers: int) -> dict[str, int]:
-    """The keywords of ``Llama`` that put a model onto a device.
-
-    Args:
-        device: llama.cpp's name for it, ``"CUDA0"`` for example; ``"CPU"`` means no GPU whatever ``n_gpu_layers`` is.
-            None leaves the choice of GPUs to llama.cpp.
-        n_gpu_layers: layers on the GPU; 0 none, -1 all.
-
-    Raises:
-        EngineUnavailableError: there is no such device, or layers are to be on a GPU and llama.cpp was built without.
-    """
-    if device is None:
-        if n_gpu_layers and not llama.llama_supports_gpu_offload():
-            raise EngineUnavailableError(
-                f"n_gpu_layers is {n_gpu_layers}, and this llama-cpp-python was built for the CPU alone.",
-                hint="Reinstall it with CMAKE_ARGS=-DGGML_CUDA=ON, or set n_gpu_layers=0.",
-            )
-        return {"n_gpu_layers": n_gpu_layers}
-    number = main_gpu(device)
-    return {
-        "n_gpu_layers": 0 if number < 0 else n_gpu_layers,
-        "split_mode": llama.LLAMA_SPLIT_MODE_NONE,
-        "main_gpu": number,
-    }
+__all__ = ["ModelTexts", "bare_llama", "set_template"]
 
 
 def bare_llama(
@@ -64,7 +36,7 @@ def bare_llama(
     Args:
         model: the GGUF file.
         projector: its mmproj file; messages may then hold images.
-        on: what :func:`placement` returned.
+        on: what :func:`~fastinfer.engines.llama.devices.placement` returned.
         n_ctx, n_batch, n_ubatch: tokens.
         n_threads: CPU threads, for prompts and for generation.
         flash_attn: use flash attention.

@@ -22,12 +22,13 @@ import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
 from fastinfer.engines.lifeline import Lifeline
-from fastinfer.engines.llama.binding import VERSION, llama
+from fastinfer.engines.llama.binding import VERSION
 from fastinfer.engines.llama.context import LlamaContext
+from fastinfer.engines.llama.devices import placement
 from fastinfer.engines.llama.forward import ForwardPass
 from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
 from fastinfer.engines.llama.vision import ImageEncoder, Prepared
-from fastinfer.errors import EngineDeadError, EngineUnavailableError, FastInferError, PromptTooLongError
+from fastinfer.errors import EngineDeadError, FastInferError, PromptTooLongError
 
 __all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine"]
 
@@ -135,13 +136,8 @@ class _Core:
         self._free_by: threading.Thread | None = None
         self._prompts: dict[str, RenderedPrompt] = {}
         on_gpu = config.n_gpu_layers != 0
-        if on_gpu and not llama.llama_supports_gpu_offload():
-            raise EngineUnavailableError(
-                f"n_gpu_layers is {config.n_gpu_layers}, and this llama-cpp-python was built for the CPU alone.",
-                hint="Reinstall it with CMAKE_ARGS=-DGGML_CUDA=ON, or set n_gpu_layers=0.",
-            )
         with ExitStack() as undo:
-            self._model = LlamaModel(config.model, n_gpu_layers=config.n_gpu_layers)
+            self._model = LlamaModel(config.model, **placement(None, config.n_gpu_layers))
             undo.callback(self._model.close)
             self._model.render("")  # a model without a usable chat template fails here, not at the first image
             self._workers: list[_Worker] = []

@@ -8,7 +8,7 @@ from typing import Final
 from fastinfer.engines.llama.binding import ggml, llama
 from fastinfer.errors import EngineUnavailableError
 
-__all__ = ["device_handle", "gpu_names", "main_gpu"]
+__all__ = ["device_handle", "gpu_names", "main_gpu", "placement"]
 
 _CPU: Final = "cpu"
 _GPU, _INTEGRATED_GPU = 1, 2  # ggml_backend_dev_type
@@ -74,3 +74,29 @@ def main_gpu(device: str) -> int:
         hint="For the CPU set device='CPU' and n_gpu_layers=0; for an NVIDIA GPU "
         + ("check that nvidia-smi shows it." if built else "reinstall it with CMAKE_ARGS=-DGGML_CUDA=ON."),
     )
+
+
+def placement(device: str | None, n_gpu_layers: int) -> dict[str, int]:
+    """The keywords of ``Llama`` that put a model onto a device.
+
+    Args:
+        device: llama.cpp's name for it, ``"CUDA0"`` for example; ``"CPU"`` means no GPU whatever ``n_gpu_layers`` is.
+            None leaves the choice of GPUs to llama.cpp.
+        n_gpu_layers: layers on the GPU; 0 none, -1 all.
+
+    Raises:
+        EngineUnavailableError: there is no such device, or layers are to be on a GPU and llama.cpp was built without.
+    """
+    if device is None:
+        if n_gpu_layers and not llama.llama_supports_gpu_offload():
+            raise EngineUnavailableError(
+                f"n_gpu_layers is {n_gpu_layers}, and this llama-cpp-python was built for the CPU alone.",
+                hint="Reinstall it with CMAKE_ARGS=-DGGML_CUDA=ON, or set n_gpu_layers=0.",
+            )
+        return {"n_gpu_layers": n_gpu_layers}
+    number = main_gpu(device)
+    return {
+        "n_gpu_layers": 0 if number < 0 else n_gpu_layers,
+        "split_mode": llama.LLAMA_SPLIT_MODE_NONE,
+        "main_gpu": number,
+    }

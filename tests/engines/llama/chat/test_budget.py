@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding, share, share_apart
+from fastinfer.engines.llama.chat.budget import RowPadding, prompt_budget, share, share_apart
 
 pendings = st.lists(st.integers(1, 5000), max_size=12)
 budgets = st.integers(0, 4096)
@@ -95,12 +95,12 @@ def run(budget, machine, decoding, prompts, steps):
 
 
 def test_without_replies_a_step_takes_all_that_are_computed_at_once():
-    assert PromptBudget(512, 0).tokens(0, [1000] * 3) == 512
-    assert PromptBudget(512, 64).tokens(0, [1000] * 3) == 512
+    assert prompt_budget(512, 0).tokens(0, [1000] * 3) == 512
+    assert prompt_budget(512, 64).tokens(0, [1000] * 3) == 512
 
 
 def test_a_step_without_prompts_is_measured_before_prompts_join_it():
-    budget = PromptBudget(2048, 0)
+    budget = prompt_budget(2048, 0)
     assert budget.tokens(7, [1000]) == 0
     budget.observe(7, 0, 0.03)
     assert budget.tokens(7, [1000]) > 0
@@ -110,7 +110,7 @@ def test_a_step_without_prompts_is_measured_before_prompts_join_it():
 @pytest.mark.parametrize("prompt_cost", [0.05, 0.3, 1.0])
 def test_beside_replies_a_step_takes_about_twice_as_long_as_without(decoding, prompt_cost):
     machine = Machine(prompt=prompt_cost)
-    taken = run(PromptBudget(2048, 0), machine, decoding, 1, 60)
+    taken = run(prompt_budget(2048, 0), machine, decoding, 1, 60)
     alone = machine.seconds(decoding, 0)
     settled = [machine.seconds(decoding, tokens) for tokens in taken[20:] if tokens]
     assert max(settled) <= 2.1 * alone or max(taken[20:]) == 16
@@ -118,7 +118,7 @@ def test_beside_replies_a_step_takes_about_twice_as_long_as_without(decoding, pr
 
 
 def test_it_finds_the_cost_of_a_machine_that_became_slower():
-    budget = PromptBudget(2048, 0)
+    budget = prompt_budget(2048, 0)
     run(budget, Machine(), 7, 1, 60)
     slower = Machine(base=40, prompt=2)
     taken = run(budget, slower, 7, 1, 700)
@@ -127,28 +127,28 @@ def test_it_finds_the_cost_of_a_machine_that_became_slower():
 
 def test_the_more_slots_wait_the_longer_a_step_may_take():
     machine = Machine(prompt=0.1)
-    few, many = (run(PromptBudget(4096, 0), machine, 4, prompts, 60)[-1] for prompts in (1, 12))
+    few, many = (run(prompt_budget(4096, 0), machine, 4, prompts, 60)[-1] for prompts in (1, 12))
     assert many > 2 * few
 
 
 def test_a_step_is_never_larger_than_what_is_computed_at_once():
-    budget = PromptBudget(256, 0)
+    budget = prompt_budget(256, 0)
     assert max(run(budget, Machine(prompt=0.0001), 8, 8, 80)) <= 256 - 8
 
 
 def test_a_measured_time_is_taken_again_after_a_while():
-    taken = run(PromptBudget(2048, 0), Machine(), 7, 1, 2000)
+    taken = run(prompt_budget(2048, 0), Machine(), 7, 1, 2000)
     assert 1 < taken.count(0) < 20
 
 
 def test_a_fixed_budget_is_kept():
-    assert set(run(PromptBudget(2048, 96), Machine(), 7, 5, 30)) == {96}
-    assert PromptBudget(64, 96).tokens(8, [1000]) == 64 - 8
+    assert set(run(prompt_budget(2048, 96), Machine(), 7, 5, 30)) == {96}
+    assert prompt_budget(64, 96).tokens(8, [1000]) == 64 - 8
 
 
 def waiting_budget(**changes):
     """One that has no steps with prompts left."""
-    budget = PromptBudget(512, **{"fixed": 1024, "delay": 24, "batch": 4096} | changes)
+    budget = prompt_budget(512, **{"fixed": 1024, "delay": 24, "batch": 4096} | changes)
     for _ in range(10):
         budget.observe(8, 500, 0.1)
     return budget
@@ -181,7 +181,7 @@ def test_a_prompt_waits_no_longer_for_others_than_it_is_told():
 
 
 def test_a_prompt_alone_waits_a_step_for_others_where_there_were_few():
-    budget = PromptBudget(512, 1024, delay=24, batch=4096)
+    budget = prompt_budget(512, 1024, delay=24, batch=4096)
     assert budget.tokens(8, [300]) == 0
     budget.observe(8, 0, 0.05)
     assert budget.tokens(8, [300, 200]) == 0, "another came"
@@ -191,7 +191,7 @@ def test_a_prompt_alone_waits_a_step_for_others_where_there_were_few():
 
 @given(st.lists(st.lists(st.integers(1, 400), max_size=3), min_size=200, max_size=300), st.integers(5, 40))
 def test_steps_that_prompts_do_not_fill_are_as_rare_as_asked_for(arrivals, delay):
-    budget = PromptBudget(512, 0, delay=delay, batch=4096)
+    budget = prompt_budget(512, 0, delay=delay, batch=4096)
     waiting, taken = [], 0
     for new in arrivals:
         waiting += new
@@ -205,18 +205,18 @@ def test_steps_that_prompts_do_not_fill_are_as_rare_as_asked_for(arrivals, delay
 
 
 def test_prompts_wait_for_no_others_where_no_reply_runs():
-    budget = PromptBudget(512, 0, delay=24, batch=4096)
+    budget = prompt_budget(512, 0, delay=24, batch=4096)
     budget.observe(0, 500, 0.1)
     assert budget.tokens(0, [500]) == 512
 
 
 def test_the_same_size_comes_again_so_that_graphs_can_be_kept():
-    wobble = [run(PromptBudget(2048, 0), Machine(base=20 + d / 10), 7, 1, 40)[-1] for d in range(5)]
+    wobble = [run(prompt_budget(2048, 0), Machine(base=20 + d / 10), 7, 1, 40)[-1] for d in range(5)]
     assert len(set(wobble)) <= 2
 
 
 def test_replies_without_room_for_prompts_get_none():
-    budget = PromptBudget(8, 0)
+    budget = prompt_budget(8, 0)
     budget.observe(8, 0, 0.01)
     assert budget.tokens(8, [1000]) == 0
 

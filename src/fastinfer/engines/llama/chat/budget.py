@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-__all__ = ["PromptBudget", "RowPadding", "share", "share_apart"]
+__all__ = ["PromptBudget", "RowPadding", "prompt_budget", "share", "share_apart"]
 
 #: While replies run, the prompt tokens of a step may take this much of the time that it takes without them,
 _STRETCH = 0.9
@@ -82,43 +83,15 @@ def share_apart(pending: Sequence[int], budget: int, places: Sequence[int], turn
     return given
 
 
-class PromptBudget:
-    """Chooses the prompt tokens of a step, from the times that steps took.
-
-    Without running replies a step takes as many as are computed at once. Beside them it takes as many as keep the step
-    below about twice what it takes without, so that replies never stall; the more slots wait for their prompt, compared
-    to those that reply, the longer a step may take, because then more is lost by keeping them waiting.
-
-    With a delay it is the other way round: prompts are evaluated many at once, which is the shortest time on the whole,
-    and the replies' pause for it is long but a rare one. A step that they fill is taken at once. Others are, when no
-    more came in the step before, and while steps with prompts are not more frequent than the delay says.
+class PromptBudget(ABC):
+    """Chooses the prompt tokens of a step. Without running replies it takes as many as are computed at once.
 
     Args:
         most: tokens computed at once.
-        fixed: prompt tokens beside running replies, or 0 to choose.
-        least: prompt tokens beside running replies in any case; fewer cost as much.
-        delay: steps for each with prompts, on the average, where these do not fill them; 0 does not count.
-        batch: most tokens of a step; None is ``most``.
-        apart: these are prompt tokens only, and replies have room beside them.
     """
 
-    def __init__(
-        self,
-        most: int,
-        fixed: int,
-        least: int = 0,
-        *,
-        delay: int = 0,
-        batch: int | None = None,
-        apart: bool = False,
-    ) -> None:
-        self._most, self._least = most, max(least, _GRAIN)
-        self._batch, self._apart = most if batch is None else batch, apart
-        self._fixed = fixed or (self._batch if delay else 0)
-        self._delay, self._saved, self._seen = delay, _SAVED, 0
-        self._alone: dict[int, tuple[float, int]] = {}
-        self._seconds_a_token: float | None = None
-        self._steps = 0
+    def __init__(self, most: int) -> None:
+        self._most = most
 
     def tokens(self, decoding: int, prompts: Sequence[int]) -> int:
         """Prompt tokens for a step; 0 to measure one without, or to wait for more prompts.
@@ -128,16 +101,46 @@ class PromptBudget:
             prompts: tokens that each prompt still needs.
         """
         room = max(0, self._most - decoding)
-        if not decoding:
-            return room
-        if self._delay:
-            room = max(0, self._batch - (0 if self._apart else decoding))
-            # Enough are together when one more such prompt would not fit.
-            enough = sum(prompts) + max(prompts) > min(self._fixed, room)
-            came, self._seen = len(prompts) - self._seen, len(prompts)
-            return min(self._fixed, room) if enough or (came <= 0 and self._saved >= 1) else 0
-        if self._fixed:
-            return min(self._fixed, room)
+        return self._beside(decoding, prompts, room) if decoding else room
+
+    @abstractmethod
+    def _beside(self, decoding: int, prompts: Sequence[int], room: int) -> int:
+        """The same beside running replies, where the computation has room for this many."""
+
+    @abstractmethod
+    def observe(self, decoding: int, prompt: int, seconds: float) -> None:
+        """Take note of a step's time."""
+
+
+class _Fixed(PromptBudget):
+    """The same number beside replies in every step."""
+
+    def __init__(self, most: int, fixed: int) -> None:
+        super().__init__(most)
+        self._fixed = fixed
+
+    def _beside(self, decoding: int, prompts: Sequence[int], room: int) -> int:
+        return min(self._fixed, room)
+
+    def observe(self, decoding: int, prompt: int, seconds: float) -> None:
+        """Times change nothing."""
+
+
+class _Measured(PromptBudget):
+    """As many beside replies as keep the step below about twice what it takes without, so that they never stall.
+
+    The more slots wait for their prompt, compared to those that reply, the longer a step may take, because then more is
+    lost by keeping them waiting.
+    """
+
+    def __init__(self, most: int, least: int) -> None:
+        super().__init__(most)
+        self._least = max(least, _GRAIN)
+        self._alone: dict[int, tuple[float, int]] = {}
+        self._seconds_a_token: float | None = None
+        self._steps = 0
+
+    def _beside(self, decoding: int, prompts: Sequence[int], room: int) -> int:
         alone, measured = self._alone.get(decoding, (0.0, -_FRESH))
         if self._steps - measured >= _FRESH:
             return 0
@@ -149,12 +152,8 @@ class PromptBudget:
         return min(room, max(self._least, tokens // _GRAIN * _GRAIN))
 
     def observe(self, decoding: int, prompt: int, seconds: float) -> None:
-        """Take note of a step's time."""
+        """Learn what a step takes without prompts, and what a prompt token adds."""
         self._steps += 1
-        if self._delay and decoding:
-            self._saved = max(0.0, self._saved - 1) if prompt else min(_SAVED, self._saved + 1 / self._delay)
-        if prompt:
-            self._seen = 0
         alone, measured = self._alone.get(decoding, (seconds, -_FRESH))
         if not prompt:
             fresh = self._steps - measured < _FRESH
@@ -164,6 +163,53 @@ class PromptBudget:
             if cost > 0:
                 known = self._seconds_a_token
                 self._seconds_a_token = cost if known is None else known + _NEW * (cost - known)
+
+
+class _Gathered(PromptBudget):
+    """Many prompts at once, and rarely.
+
+    That is the shortest time on the whole, and the replies' pause for it is long but a rare one. A step that prompts
+    fill is taken at once. Others are, when no more came in the step before, and while steps with prompts are not more
+    frequent than the delay says.
+    """
+
+    def __init__(self, most: int, full: int, delay: int, batch: int, apart: bool) -> None:
+        super().__init__(most)
+        self._full, self._delay, self._batch, self._apart = full, delay, batch, apart
+        self._saved, self._seen = _SAVED, 0
+
+    def _beside(self, decoding: int, prompts: Sequence[int], room: int) -> int:
+        full = min(self._full, max(0, self._batch - (0 if self._apart else decoding)))
+        came, self._seen = len(prompts) - self._seen, len(prompts)
+        # Enough are together when one more such prompt would not fit.
+        enough = sum(prompts) + max(prompts) > full
+        return full if enough or (came <= 0 and self._saved >= 1) else 0
+
+    def observe(self, decoding: int, prompt: int, seconds: float) -> None:
+        """Count the steps with prompts and those without."""
+        if decoding:
+            self._saved = max(0.0, self._saved - 1) if prompt else min(_SAVED, self._saved + 1 / self._delay)
+        if prompt:
+            self._seen = 0
+
+
+def prompt_budget(
+    most: int, fixed: int, least: int = 0, *, delay: int = 0, batch: int | None = None, apart: bool = False
+) -> PromptBudget:
+    """The policy that is asked for.
+
+    Args:
+        most: tokens computed at once.
+        fixed: prompt tokens beside running replies, or 0 to choose.
+        least: where they are chosen, the fewest beside running replies; fewer cost as much.
+        delay: steps for each with prompts, on the average, where these do not fill them; 0 prompts do not wait.
+        batch: most tokens of a step; None is ``most``.
+        apart: these are prompt tokens only, and replies have room beside them.
+    """
+    if delay:
+        batch = most if batch is None else batch
+        return _Gathered(most, fixed or batch, delay, batch, apart)
+    return _Fixed(most, fixed) if fixed else _Measured(most, least)
 
 
 class RowPadding:

@@ -14,9 +14,8 @@ from typing import Any
 
 from fastinfer.engines.chat import Generation, PlacedImage, Sink
 from fastinfer.engines.lifeline import Lifeline
-from fastinfer.engines.llama.bare import placement
 from fastinfer.engines.llama.binding import VERSION, llama
-from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding
+from fastinfer.engines.llama.chat.budget import RowPadding, prompt_budget
 from fastinfer.engines.llama.chat.choosing import ParallelSampling
 from fastinfer.engines.llama.chat.config import LlamaChatConfig
 from fastinfer.engines.llama.chat.counters import slot_state
@@ -27,6 +26,7 @@ from fastinfer.engines.llama.chat.partitions import PartitionedMemory
 from fastinfer.engines.llama.chat.pictures import place_pictures
 from fastinfer.engines.llama.chat.request import Request
 from fastinfer.engines.llama.chat.viewer import Viewer, open_encoder
+from fastinfer.engines.llama.devices import placement
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.engines.llama.vocabulary import Vocabulary
 from fastinfer.errors import (
@@ -182,7 +182,7 @@ class _Core:
                 pieces=self.vocabulary.pieces(),
                 slots=slots,
                 cut=config.device_cut,
-                budget=PromptBudget(
+                budget=prompt_budget(
                     min(config.n_ubatch, config.n_batch),
                     config.prefill_budget,
                     _LEAST_APART if memory.dense else 0,

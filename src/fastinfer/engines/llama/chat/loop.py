@@ -246,9 +246,8 @@ class ChatLoop:
     def _look(self, viewer: Viewer) -> float:
         """Evaluate images, or pieces of them, that come next in prompts; the seconds it took."""
         begun = time.perf_counter()
-        if any(r is not None and r.is_at_picture for r in self.slots):
-            self._publish()
         while waiting := [r for r in self.running if r.leader is None and r.is_at_picture]:
+            self._publish()
             replies = sum(r is not None and r.is_decoding for r in self.slots)
             parts = viewer.plan(waiting, self._budget.tokens(replies, [r.pending for r in waiting]))
             if not self._memory.make_room(sum(count for _, count in parts)) and len(running := self.running) > 1:
