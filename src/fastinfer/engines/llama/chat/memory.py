@@ -19,16 +19,12 @@ from fastinfer.engines.llama.chat.cells import CellLedger
 from fastinfer.engines.llama.chat.prefixes import chunk_moves, common_prefix
 from fastinfer.engines.llama.chat.request import Request
 from fastinfer.engines.llama.chat.sampler import TokenSampler
+from fastinfer.engines.llama.chat.sharing import LEAST_FOLLOWED, LEAST_KEPT, SharingMemory
 from fastinfer.engines.llama.context import LlamaContext
 
-__all__ = ["LEAST_FOLLOWED", "LEAST_KEPT", "UnifiedMemory"]
+__all__ = ["UnifiedMemory"]
 
 Ints = npt.NDArray[np.int32]
-
-#: A conversation shorter than this is not worth a sequence of its own.
-LEAST_KEPT = 16
-#: A prompt that another request is just evaluating is waited for when it saves at least this many tokens.
-LEAST_FOLLOWED = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +35,7 @@ class _Kept:
     used: int
 
 
-class UnifiedMemory:
+class UnifiedMemory(SharingMemory):
     """The sequences of a context whose cells are shared by all.
 
     Args:
@@ -66,11 +62,9 @@ class UnifiedMemory:
         chunk: int,
         whole_only: bool,
     ) -> None:
-        self._context = context
+        super().__init__(context, chunk=chunk, whole_only=whole_only)
         self._first_kept, self._most_kept, self._size = first_kept, kept, context.n_ctx - reserved
         self._twin, self._scratch = twin, first_kept + kept
-        self._chunk = chunk if context.can_shift else 0
-        self._whole_only = whole_only
         self._clock = 0
         self.forget_all()
 
@@ -84,11 +78,6 @@ class UnifiedMemory:
     def limit(self) -> int:
         """Most tokens of a request, prompt and reply."""
         return min(self._size, self._context.sequence_limit)
-
-    @property
-    def moves(self) -> bool:
-        """Stretches of kept conversations are used at other positions."""
-        return self._chunk > 0
 
     @property
     def free(self) -> int:
@@ -227,14 +216,6 @@ class UnifiedMemory:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
-
-    def _shared(self, request: Request, sequence: int, length: int) -> int:
-        """How much of a beginning of this length that a sequence has can be continued by the request."""
-        length = request.whole(length)
-        return length if length and self._context.holds(sequence, request.position(length)) else 0
-
-    def _usable(self, length: int, whole: int) -> int:
-        return length if not self._whole_only or length == whole else 0
 
     def _make_room(self, count: int, spare: _Kept | None) -> bool:
         while self._ledger.free < count:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from fastinfer.engines.llama.binding import llama
 from fastinfer.engines.llama.chat.batch import Part
 from fastinfer.engines.llama.chat.budget import RowPadding
-from fastinfer.engines.llama.chat.memory import LEAST_FOLLOWED, LEAST_KEPT
 from fastinfer.engines.llama.chat.prefixes import chunk_moves, common_prefix
 from fastinfer.engines.llama.chat.request import Request
 from fastinfer.engines.llama.chat.sampler import TokenSampler
+from fastinfer.engines.llama.chat.sharing import LEAST_FOLLOWED, LEAST_KEPT, SharingMemory
 from fastinfer.engines.llama.context import LlamaContext
 
 __all__ = ["PartitionedMemory"]
@@ -26,7 +26,7 @@ __all__ = ["PartitionedMemory"]
 Ints = npt.NDArray[np.int32]
 
 
-class PartitionedMemory:
+class PartitionedMemory(SharingMemory):
     """The sequences of a context in which each slot has cells of its own.
 
     Args:
@@ -44,10 +44,8 @@ class PartitionedMemory:
     def __init__(
         self, context: LlamaContext, *, slots: int, cuts: dict[int, Any], chunk: int, whole_only: bool
     ) -> None:
-        self._context = context
+        super().__init__(context, chunk=chunk, whole_only=whole_only)
         self._cuts, self._attached = cuts, set(cuts)
-        self._chunk = chunk if context.can_shift else 0
-        self._whole_only = whole_only
         self._slots = slots
         self._clock = 0
         self.forget_all()
@@ -64,11 +62,6 @@ class PartitionedMemory:
         """Most tokens of a request, prompt and reply."""
         # One less, for the row that nobody reads.
         return self._context.sequence_limit - 1
-
-    @property
-    def moves(self) -> bool:
-        """Stretches of kept conversations are used at other positions."""
-        return self._chunk > 0
 
     @property
     def free(self) -> int:
@@ -196,14 +189,6 @@ class PartitionedMemory:
         self._context.remove(slot)
         self._kept[slot] = np.empty(0, np.int32)
         self._ends[slot] = 0
-
-    def _shared(self, request: Request, sequence: int, length: int) -> int:
-        """How much of a beginning of this length that a sequence has can be continued by the request."""
-        length = request.whole(length)
-        return length if length and self._context.holds(sequence, request.position(length)) else 0
-
-    def _usable(self, length: int, whole: int) -> int:
-        return length if not self._whole_only or length == whole else 0
 
     def _begin(self, request: Request, source: int, length: int) -> None:
         """Let the request's sequence hold the first ``length`` tokens of the source's."""
