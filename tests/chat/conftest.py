@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,34 +10,18 @@ from typing import Any
 
 import pytest
 
+import tiny_chat as tiny
+
 VARIABLES = ("FASTINFER_PRESETS", "FASTINFER_CLASSIFY_MODEL", "FASTINFER_CHAT_MODEL")
 #: Exact whatever shares a batch: no rounding in the cache, no flash attention, one thread.
 EXACT = {"n_ctx": 4096, "n_batch": 512, "n_ubatch": 512, "type_k": "f32", "type_v": "f32", "flash_attn": False,
          "n_threads": 1}  # fmt: skip
 
 
-def _load_sibling(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"chat_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load_sibling("tiny_chat")
-
 CHATML = (
     "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
-
-
-@pytest.fixture(scope="session")
-def tiny_chat() -> Any:
-    """The module with the models and their scripts."""
-    return tiny
 
 
 @pytest.fixture(scope="session")
@@ -203,16 +185,3 @@ def collect() -> Callable[..., Any]:
         return [result async for result in results]
 
     return all_of
-
-
-@pytest.fixture(scope="session")
-def load_tiny_models() -> Any:
-    """The module with models of other architectures."""
-    path = Path(__file__).parents[1] / "engines" / "llama" / "tiny_models.py"
-    spec = importlib.util.spec_from_file_location("chat_tiny_models", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

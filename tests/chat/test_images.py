@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import codecs
-import importlib.util
 import io
-import sys
 import threading
 from pathlib import Path
 
@@ -16,6 +14,8 @@ import pytest
 from PIL import Image
 
 import fastinfer
+import plain_mtmd as plain
+import tiny_models as tiny
 from fastinfer.errors import ImageDecodeError, MessageError, PromptTooLongError, RequestTimeoutError
 from fastinfer.prompts import IMAGE
 
@@ -26,15 +26,6 @@ EXACT = {"n_ctx": 4096, "n_batch": 512, "n_ubatch": 512, "type_k": "f32", "type_
 GREEDY = {"temperature": 0.0, "repeat_penalty": 1.0, "max_tokens": 10}
 
 
-def _load_from_engines(name):
-    path = Path(__file__).parent.parent / "engines" / "llama" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"messages_with_images_{name}", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny, plain = _load_from_engines("tiny_models"), _load_from_engines("plain_mtmd")
 RED, BLUE = plain.draw(64, 64), plain.draw(40, 100, 1)
 
 

@@ -10,6 +10,8 @@ import threading
 import pytest
 
 import fastinfer
+import tiny_chat
+import tiny_models as tiny
 from fastinfer.engines.llama.binding import llama
 from fastinfer.errors import (
     EngineUnavailableError,
@@ -166,7 +168,7 @@ def test_the_advice_works(babbler):
         assert llm.chat("hello", max_tokens=2).error is None
 
 
-def test_adjustments_are_in_the_provenance(babbler, tiny_chat):
+def test_adjustments_are_in_the_provenance(babbler):
     with fastinfer.llm(model=babbler, n_ctx=8192) as llm:
         (adjustment,) = llm.provenance.adjustments
         assert (adjustment.field, adjustment.asked, adjustment.used) == ("n_ctx", 8192, tiny_chat.TRAINED)
@@ -186,8 +188,7 @@ def test_strict_refuses_nothing_that_needs_no_adjustment(babbler):
         assert llm.chat("hello", max_tokens=2).error is None
 
 
-def test_reuse_that_a_model_cannot_do_is_an_adjustment(tmp_path, load_tiny_models):
-    tiny = load_tiny_models
+def test_reuse_that_a_model_cannot_do_is_an_adjustment(tmp_path):
     model = tiny.write_model(tmp_path / "model", tiny.ARCHITECTURES["qwen2vl"])
     with fastinfer.llm(model=model, cache_reuse=64, **SMALL) as llm:
         (adjustment,) = llm.provenance.adjustments

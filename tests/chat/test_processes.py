@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from forks import fork_script, forks
+
 LOAD = """
 import fastinfer, itertools, os, sys
 SIZES = {"n_ctx": 2048, "n_batch": 512, "n_ubatch": 512, "n_threads": 1}
@@ -60,28 +62,7 @@ def test_the_interpreter_ends_cleanly_and_quietly(run_python, babbler, ending):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-FORK = """
-import asyncio, faulthandler, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks of a process with threads
-{before}
-child = os.fork()
-if child == 0:
-    faulthandler.dump_traceback_later(20, exit=True)
-    code = 3
-    try:
-        {use}
-    except fastinfer.errors.EngineDeadError as error:
-        code = 0 if "fork" in str(error) and error.hint else 4
-    except BaseException as error:
-        print(repr(error), file=sys.stderr)
-        code = 5
-    {after}
-    os._exit(code)
-_, status = os.waitpid(child, 0)
-assert llm.chat("hello", max_tokens=3).error is None  # the parent goes on
-llm.close()
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
+PARENT = "assert llm.chat('hello', max_tokens=3).error is None; llm.close()"
 USES = {
     "chat": "llm.chat('hello')",
     "stream": "llm.stream('hello')",
@@ -92,21 +73,20 @@ USES = {
     "the parent's chat_many": "list(replies)",
 }
 
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-
 
 @forks
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_a_forked_child_is_told_to_load_its_own(run_python, babbler, use):
     before = "stream, replies = llm.stream('hello', **LONG), llm.chat_many(itertools.repeat('hello'), max_tokens=99)\n"
     before += "next(stream), next(replies)"
-    done = run_python(LOAD + FORK.format(before=before, use=use, after=""), str(babbler))
+    done = run_python(LOAD + fork_script(before=before, use=use, after="", parent=PARENT), str(babbler))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @forks
 def test_closing_in_a_forked_child_leaves_the_parents_engine_alone(run_python, babbler):
-    code = FORK.format(before="", use="llm.chat('hello')", after="repr(llm); llm.slots(); llm.metrics(); llm.close()")
+    after = "repr(llm); llm.slots(); llm.metrics(); llm.close()"
+    code = fork_script(before="", use="llm.chat('hello')", after=after, parent=PARENT)
     done = run_python(LOAD + code, str(babbler))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -120,7 +100,8 @@ def work():
         list(llm.chat_many(["hello"] * 200, max_tokens=20))
 threading.Thread(target=work).start()
 """
-    done = run_python(LOAD + FORK.format(before=before, use="llm.chat('hello')", after=""), str(babbler))
+    code = fork_script(before=before, use="llm.chat('hello')", after="", parent=PARENT)
+    done = run_python(LOAD + code, str(babbler))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

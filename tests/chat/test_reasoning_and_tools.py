@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+import tiny_chat
+
 FORMATS = {"hermes": "Add them.", "seed_oss": "Add them up.", "llama3": ""}
 
 
@@ -95,7 +97,7 @@ def test_the_message_of_a_reply(speakers, start, tool):
     assert plain.message == {"role": "assistant", "content": "Hello, world."}
 
 
-def test_completion_tokens_count_reasoning_calls_and_the_end(speakers, start, tool, tiny_chat):
+def test_completion_tokens_count_reasoning_calls_and_the_end(speakers, start, tool):
     for form in FORMATS:
         reply = speakers[form].chat("hello", **start(form, tools=[tool]))
         assert reply.usage.completion_tokens == len(tiny_chat.SCRIPTS[form])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
+
+from forks import fork_script, forks
 
 LOAD = """
 import fastinfer, itertools, os, sys
@@ -62,32 +62,13 @@ def test_the_interpreter_ends_cleanly_and_quietly(run_python, ending):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-FORK = """
-import faulthandler, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks of a process with threads
+BEFORE = """
 classifier = fastinfer.classifier(labels=["a", "b"])
-list(classifier.classify_many([image] * 30))
-child = os.fork()
-if child == 0:
-    faulthandler.dump_traceback_later(20, exit=True)
-    code = 3
-    try:
-        {use}
-    except fastinfer.errors.EngineDeadError as error:
-        code = 0 if "fork" in str(error) and error.hint else 4
-    except BaseException as error:
-        print(repr(error), file=sys.stderr)
-        code = 5
-    {after}
-    os._exit(code)
-_, status = os.waitpid(child, 0)
-assert classifier.classify(image).ok  # the parent goes on
-classifier.close()
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
+list(classifier.classify_many([image] * 30))"""
+PARENT = "assert classifier.classify(image).ok; classifier.close()"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@forks
 @pytest.mark.parametrize(
     "use",
     [
@@ -99,26 +80,26 @@ sys.exit(os.waitstatus_to_exitcode(status))
     ],
 )
 def test_a_forked_child_is_told_to_load_its_own(run_python, use):
-    done = run_python(LOAD + FORK.format(use=use, after=""))
+    done = run_python(LOAD + fork_script(before=BEFORE, use=use, after="", parent=PARENT))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@forks
 def test_closing_in_a_forked_child_leaves_the_parents_engine_alone(run_python):
-    done = run_python(LOAD + FORK.format(use="classifier.classify(image)", after="classifier.close()"))
+    code = fork_script(before=BEFORE, use="classifier.classify(image)", after="classifier.close()", parent=PARENT)
+    done = run_python(LOAD + code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@forks
 def test_a_fork_while_images_are_classified_does_not_hang(run_python):
     busy = """
 import contextlib, threading
 def work():
     with contextlib.suppress(fastinfer.errors.EngineDeadError):
         list(classifier.classify_many([image] * 300))
-threading.Thread(target=work).start()
-child = os.fork()"""
-    code = FORK.format(use="classifier.classify(image)", after="").replace("\nchild = os.fork()", busy)
+threading.Thread(target=work).start()"""
+    code = fork_script(before=BEFORE + busy, use="classifier.classify(image)", after="", parent=PARENT)
     done = run_python(LOAD + code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastinfer
+import plain_mtmd as plain
+import tiny_models as tiny
 from fastinfer.errors import ModelLoadError, PresetError, PromptTooLongError
 from fastinfer.images import load_image, to_rgb_array
 
-
-def _load_sibling(name):
-    spec = importlib.util.spec_from_file_location(f"fastinfer_tests_{name}", Path(__file__).with_name(f"{name}.py"))
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load_sibling("tiny_models")
 NAMES = list(tiny.ARCHITECTURES)
 LABELS = ["dog", "dog house", "cat", "a red bird house", "a red cat fish", "a red", "fish", "犬"]
 QUESTION = "What is this?"
@@ -36,47 +27,16 @@ SIZES = [(64, 64), (120, 40), (40, 100), (33, 70), (200, 150), (8, 8)]
 MAX_TOKENS = 6
 
 
-def draw(width, height, seed=0):
-    """Coloured squares of 8 pixels."""
-    random = np.random.default_rng((seed, width, height))
-    squares = random.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3))
-    return np.kron(squares, np.ones((8, 8, 1)))[:height, :width].astype(np.uint8)
+IMAGES = [plain.draw(*size) for size in SIZES]
 
 
-IMAGES = [draw(*size) for size in SIZES]
-
-
-class BruteForce:
+class BruteForce(plain.PlainMtmd):
     """Probabilities the slow way, for one model."""
 
     def __init__(self, path, architecture):
-        # The binding of the library sends llama.cpp's log away from the terminal.
-        from fastinfer.engines.llama.binding import llama, mtmd
-
-        self.llama, self.mtmd, self.architecture = llama, mtmd, architecture
-        self.model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
-        self.vocab = llama.llama_model_get_vocab(self.model)
-        self.size = llama.llama_vocab_n_tokens(self.vocab)
-        self.ends = [t for t in range(self.size) if llama.llama_vocab_is_eog(self.vocab, t)]
-        params = llama.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch, params.n_threads, params.n_threads_batch = 2048, 512, 512, 1, 1
-        params.flash_attn_type, params.type_k, params.type_v = 0, 0, 0
-        self.context = llama.llama_init_from_model(self.model, params)
-        vision = mtmd.mtmd_context_params_default()
-        vision.use_gpu, vision.n_threads, vision.print_timings, vision.warmup = False, 1, False, False
-        vision.flash_attn_type = 0
-        projector = path.with_name(f"mmproj-{path.name}")
-        self.encoder = mtmd.mtmd_init_from_file(str(projector).encode(), self.model, vision)
-        assert self.model
-        assert self.context
-        assert self.encoder
-        self.batch = llama.llama_batch_init(1, 0, 1)
-
-    def close(self):
-        self.llama.llama_batch_free(self.batch)
-        self.mtmd.mtmd_free(self.encoder)
-        self.llama.llama_free(self.context)
-        self.llama.llama_model_free(self.model)
+        super().__init__(path)
+        self.architecture = architecture
+        self.ends = [t for t in range(self.size) if self.llama.llama_vocab_is_eog(self.vocab, t)]
 
     def tokens(self, text):
         data = text.encode()
@@ -369,7 +329,7 @@ def test_some_names_end_and_some_are_cut(paths):
 @pytest.mark.parametrize("name", ["smolvlm", "qwen2vl", "qwen25vl"])
 def test_an_image_of_too_many_tokens_fails_alone(paths, name):
     large, small = {"smolvlm": ((64, 64), (120, 40))}.get(name, ((640, 480), (64, 64)))
-    images = [draw(*small), draw(*large), draw(*small, seed=1)]
+    images = [plain.draw(*small), plain.draw(*large), plain.draw(*small, seed=1)]
     with open_model(paths[name], n_ctx=112, n_batch=112, n_ubatch=112) as classifier:
         results = list(classifier.classify_many(images, errors="return"))
         assert [r.ok for r in results] == [True, False, True]
@@ -404,7 +364,10 @@ def test_the_number_of_tiles_is_adjusted_and_strict_refuses_that(path, architect
         assert (adjustment.field, adjustment.asked, adjustment.used) == ("image_tiles", 12, 1)
         assert "32x32" in adjustment.why
         assert "4 tokens" in adjustment.why
-        assert classifier.classify(draw(640, 64)).prompt_tokens == classifier.classify(draw(8, 8)).prompt_tokens
+        assert (
+            classifier.classify(plain.draw(640, 64)).prompt_tokens
+            == classifier.classify(plain.draw(8, 8)).prompt_tokens
+        )
     with pytest.raises(PresetError, match="image_tiles"):
         open_model(path, strict=True)
 

@@ -145,10 +145,6 @@ class Vocabulary:
             pieces.append(buffer.raw[:count] if count >= 0 else self.piece(token))
         return tuple(pieces)
 
-    def is_end(self, token: int) -> bool:
-        """Whether the token ends a reply."""
-        return token in self.end_tokens
-
     def chat_template(self, name: str | None = None) -> str | None:
         """The chat template in the GGUF file, or None.
 

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
-
-def _load_tools():
-    spec = importlib.util.spec_from_file_location("chat_tools", Path(__file__).with_name("chat_tools.py"))
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tools = _load_tools()
+import chat_tools as tools
 
 
 @pytest.fixture(scope="session")

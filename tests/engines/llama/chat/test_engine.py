@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from chat_tools import (
     GREEDY,
     PLAIN,
@@ -22,11 +22,10 @@ from chat_tools import (
     send,
     some_tokens,
     tokens_of,
+    wait_for_a_place,
 )
-
 from fastinfer.engines.chat import Sampling
 from fastinfer.errors import (
-    EngineDeadError,
     MessageError,
     PromptTooLongError,
     QueueFullError,
@@ -274,17 +273,7 @@ def test_who_waits_for_a_place_is_told_when_the_engine_closes(open_engine, monke
     slow(monkeypatch)
     engine = open_engine(parallel=1, max_queue=0)
     send(engine, request_for(some_tokens(5), **ENDLESS))
-    caught = []
-
-    def wait():
-        try:
-            send(engine, request_for(some_tokens(5)), wait=True)
-        except EngineDeadError as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    eventually(lambda: engine._core._waiters)
+    thread, caught = wait_for_a_place(engine)
     engine.close()
     thread.join(30)
     assert len(caught) == 1

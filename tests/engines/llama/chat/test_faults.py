@@ -6,8 +6,17 @@ import dataclasses
 import random
 
 import pytest
-from chat_tools import GREEDY, Faults, ask, eventually, is_accounted_for, request_for, send, some_tokens
 
+from chat_tools import (
+    GREEDY,
+    Faults,
+    ask,
+    is_accounted_for,
+    request_for,
+    send,
+    some_tokens,
+    wait_for_a_place,
+)
 from fastinfer.errors import EngineDeadError, EngineError, RequestCancelledError
 
 MARKER = 399
@@ -255,7 +264,7 @@ def test_who_waits_for_a_place_in_the_queue_is_told_that_the_engine_died(open_en
     import threading
 
     engine = open_engine(parallel=1, max_queue=0)
-    go, caught = threading.Event(), []
+    go = threading.Event()
 
     def choose(call, batch):
         go.wait(30)
@@ -263,16 +272,7 @@ def test_who_waits_for_a_place_in_the_queue_is_told_that_the_engine_died(open_en
 
     Faults(monkeypatch, choose)
     send(engine, request_for(some_tokens(4)))
-
-    def wait():
-        try:
-            send(engine, request_for(some_tokens(4)), wait=True)
-        except EngineDeadError as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    eventually(lambda: engine._core._waiters)
+    thread, caught = wait_for_a_place(engine)
     go.set()
     thread.join(30)
     assert len(caught) == 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import importlib.util
 import random
-import sys
-from pathlib import Path
 
 import pytest
+
+import plain_mtmd as plain
+import tiny_models as tiny
 from chat_tools import (
     GREEDY,
     LlamaChatEngine,
@@ -20,7 +20,6 @@ from chat_tools import (
     send,
     some_tokens,
 )
-
 from fastinfer.engines.chat import PlacedImage
 from fastinfer.errors import RequestCancelledError
 
@@ -31,14 +30,6 @@ LONG = dataclasses.replace(GREEDY, ignore_end=True)
 #: Log-probabilities that differ by less may change places where steps of another size round differently.
 AS_GOOD = 0.05
 GRAMMAR = "root ::= [a-z]+"
-
-
-def _load_sibling(name):
-    path = Path(__file__).parent.parent / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"chat_gpu_{name}", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +117,6 @@ def test_cancelled_requests_leave_every_slot_free(open_engine, unified):
 
 @pytest.mark.parametrize("name", ["internvl3", "qwen2vl", "gemma3"])
 def test_images_are_seen(tmp_path, name):
-    tiny, plain = _load_sibling("tiny_models"), _load_sibling("plain_mtmd")
     model = tiny.write_model(tmp_path / name, tiny.ARCHITECTURES[name])
     projector = model.with_name(f"mmproj-{model.name}")
     config = config_for(model, projector=projector, n_ctx=8192, n_batch=1024, n_ubatch=1024, parallel=6, **GPU)

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import codecs
 import gc
-import importlib.util
-import sys
 import threading
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import chat_tools as tools
+import plain_mtmd as plain
+import tiny_models as tiny
 from fastinfer.engines.chat import PlacedImage, Sampling
 from fastinfer.engines.llama.binding import mtmd
 from fastinfer.errors import EngineDeadError, EngineError, ModelLoadError, PromptTooLongError, RequestCancelledError
 
-tools = sys.modules["chat_tools"]
-
-
-def _load_sibling(name):
-    path = Path(__file__).parent.parent / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"chat_images_{name}", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny, plain = _load_sibling("tiny_models"), _load_sibling("plain_mtmd")
 draw, MARKER = plain.draw, plain.MARKER
 
 NAMES = ["smolvlm", "internvl3", "qwen2vl", "gemma3"]

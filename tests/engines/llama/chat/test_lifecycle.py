@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import psutil
 import pytest
+
+import chat_tools
 from chat_tools import (
     GREEDY,
     LlamaChatEngine,
@@ -19,7 +22,6 @@ from chat_tools import (
     send,
     some_tokens,
 )
-
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.errors import EngineDeadError, EngineUnavailableError, ModelLoadError
 
@@ -276,7 +278,7 @@ print(tools.ask(engine, tools.request_for(tools.some_tokens(5), max_tokens=7)).o
 
 
 def test_a_forked_child_is_refused_and_ends(run_python, model_file):
-    done = run_python(FORK, str(model_file), str(__file__).rsplit("/", 1)[0])
+    done = run_python(FORK, str(model_file), str(Path(chat_tools.__file__).parent))
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
 
 
@@ -293,5 +295,5 @@ print("leaving")
 
 
 def test_a_program_ends_while_replies_run(run_python, model_file):
-    done = run_python(EXIT, str(model_file), str(__file__).rsplit("/", 1)[0])
+    done = run_python(EXIT, str(model_file), str(Path(chat_tools.__file__).parent))
     assert (done.returncode, done.stdout, done.stderr) == (0, "leaving\n", "")

@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from chat_tools import GREEDY, PLAIN, ask, eventually, is_accounted_for, request_for, send, some_tokens
 
+from chat_tools import GREEDY, PLAIN, ask, eventually, is_accounted_for, request_for, send, some_tokens
 from fastinfer.errors import PromptTooLongError, RequestCancelledError, RequestTimeoutError
 
 SHARED = [some_tokens(n, seed=5000 + n) for n in (40, 90, 160)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from chat_tools import GREEDY, PLAIN, ask, is_accounted_for, request_for, send, some_tokens
 
 LONG = dataclasses.replace(GREEDY, ignore_end=True)

@@ -8,8 +8,8 @@ import itertools
 
 import numpy as np
 import pytest
-from chat_tools import END, SPECIAL, Reply, ask, config_for, request_for, send, some_tokens
 
+from chat_tools import END, SPECIAL, Reply, ask, config_for, request_for, send, some_tokens
 from fastinfer.engines.chat import Sampling
 from fastinfer.engines.llama.binding import llama
 from fastinfer.engines.llama.chat import LlamaChatEngine, cut_for

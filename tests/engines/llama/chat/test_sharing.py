@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+
 from chat_tools import (
     GREEDY,
     Faults,
@@ -19,7 +20,6 @@ from chat_tools import (
     tokens_of,
     write_chat_model,
 )
-
 from fastinfer.errors import EngineError, RequestCancelledError, RequestTimeoutError
 
 SYSTEM = some_tokens(200, seed=1000)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-tools = sys.modules["chat_tools"]
+import chat_tools as tools
+import tiny_models as tiny
 
 WORDS = ["red", "bird", "fish", "house", "cat", "dog", "What", "is", "this", "user"]
 
@@ -17,10 +14,6 @@ WORDS = ["red", "bird", "fish", "house", "cat", "dog", "What", "is", "this", "us
 @pytest.fixture(scope="module")
 def windowed(tmp_path_factory):
     """Gemma 3 with a window of 16 tokens."""
-    path = Path(__file__).parent.parent / "tiny_models.py"
-    spec = importlib.util.spec_from_file_location("windows_tiny_models", path)
-    tiny = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
     return tiny.write_model(tmp_path_factory.mktemp("windowed") / "gemma3", tiny.ARCHITECTURES["gemma3"])
 
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from chat_tools import GREEDY, PLAIN, Faults, ask, is_accounted_for, request_for, send, some_tokens
 
 LONG = dataclasses.replace(GREEDY, ignore_end=True)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 
+import tiny_models as tiny
 from fastinfer.engines.chat import Generation, Sampling
 from fastinfer.engines.llama.binding import llama
 from fastinfer.engines.llama.chat import LlamaChatConfig, LlamaChatEngine
 from fastinfer.engines.llama.chat import engine as engine_module
+from fastinfer.errors import EngineDeadError
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 END = SPECIAL.index("<|im_end|>")
@@ -24,17 +23,8 @@ PLAIN = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.02, repeat_penal
 PATIENCE = 60.0
 
 
-def _load_tiny_models():
-    path = Path(__file__).parent.parent / "tiny_models.py"
-    spec = importlib.util.spec_from_file_location("fastinfer_tests_tiny_models", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def write_chat_model(path, *, layers=2):
     """A Qwen2 with random weights and byte-level BPE; all weights f32, so that batches hardly matter."""
-    tiny = _load_tiny_models()
     pieces, kinds, merges = tiny._bpe_vocabulary(SPECIAL)
     writer = tiny.Writer(path, "qwen2")
     writer.add_name("tiny chat")
@@ -198,6 +188,22 @@ def eventually(condition):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.001)
+
+
+def wait_for_a_place(engine):
+    """Submit in a thread that waits in front of a full queue; the thread, and what refuses the request in the end."""
+    caught = []
+
+    def wait():
+        try:
+            send(engine, request_for(some_tokens(5)), wait=True)
+        except EngineDeadError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    eventually(lambda: engine._core._waiters)
+    return thread, caught
 
 
 class Stepped:

@@ -29,6 +29,7 @@ class PlainMtmd:
     """A model with its projector; close it."""
 
     def __init__(self, path):
+        # The binding of the library sends llama.cpp's log away from the terminal.
         from fastinfer.engines.llama.binding import llama, mtmd
 
         self.llama, self.mtmd = llama, mtmd
@@ -44,6 +45,7 @@ class PlainMtmd:
         vision.flash_attn_type = 0
         projector = path.with_name(f"mmproj-{path.name}")
         self.encoder = mtmd.mtmd_init_from_file(str(projector).encode(), self.model, vision)
+        assert self.model
         assert self.context
         assert self.encoder
         self.batch = llama.llama_batch_init(1, 0, 1)
