@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gguf
-import numpy as np
 import pytest
 
 from fastinfer.engines.llama.binding import llama
@@ -31,10 +30,7 @@ class VocabularyOnly(LlamaModel):
         params.vocab_only = True
         self.handle = llama.llama_model_load_from_file(str(path).encode(), params)
         assert self.handle
-        vocab = llama.llama_model_get_vocab(self.handle)
-        self.vocabulary_size = llama.llama_vocab_n_tokens(vocab)
-        ends = [t for t in range(self.vocabulary_size) if llama.llama_vocab_is_eog(vocab, t)]
-        self.end_tokens = np.array(ends, dtype=np.int64)
+        self._read_vocabulary()
 
 
 def _byte_letters():

@@ -58,14 +58,18 @@ class LlamaModel:
                 hint="The logger 'fastinfer.llama' says why; the architecture may be newer than the installed "
                 "llama-cpp-python.",
             )
+        self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
+        self._read_vocabulary()
+
+    def _read_vocabulary(self) -> None:
         #: llama.cpp's vocabulary, freed with the model.
         self.vocabulary_handle: Any = llama.llama_model_get_vocab(self.handle)
         self.vocabulary_size = int(llama.llama_vocab_n_tokens(self.vocabulary_handle))
-        self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
         ends = [t for t in range(self.vocabulary_size) if llama.llama_vocab_is_eog(self.vocabulary_handle, t)]
         self.end_tokens: npt.NDArray[np.int64] = np.array(ends, dtype=np.int64)
         # Some tokenizers put a space before any text, which is wrong for text that continues another one.
-        self._anchor = "\n" if self.piece(next(iter(self._tokens("a")), 0)).startswith(b" ") else ""
+        first = self._tokens("a", special=False)
+        self._anchor = "\n" if first and self.piece(first[0]).startswith(b" ") else ""
 
     def close(self) -> None:
         """Free the weights. Idempotent."""
@@ -73,24 +77,42 @@ class LlamaModel:
             llama.llama_model_free(self.handle)
             self.handle = None
 
-    def tokenize(self, text: str) -> list[int]:
-        """Tokens of plain text that continues other text; nothing in it becomes a special token."""
-        return self._tokens(self._anchor + text)[len(self._tokens(self._anchor)) :]
+    def tokenize(self, text: str, *, special: bool = False, continues: bool = True) -> list[int]:
+        """The tokens of a text; neither BOS nor EOS is added.
 
-    def _tokens(self, text: str) -> list[int]:
+        Args:
+            text: any text that UTF-8 can encode; NUL is a character like others.
+            special: texts of control tokens become these tokens; those of user-defined tokens always do.
+            continues: other text comes before it, so that a tokenizer's space at the beginning is left out.
+        """
+        if continues and self._anchor:
+            return self._tokens(self._anchor + text, special)[len(self._tokens(self._anchor, special)) :]
+        return self._tokens(text, special)
+
+    def _tokens(self, text: str, special: bool) -> list[int]:
         data = text.encode()
         room = len(data) + 8
         tokens = (ctypes.c_int32 * room)()
-        count = llama.llama_tokenize(self.vocabulary_handle, data, len(data), tokens, room, False, False)
+        count = llama.llama_tokenize(self.vocabulary_handle, data, len(data), tokens, room, False, special)
         if count < 0:
             raise RuntimeError(f"llama_tokenize asked for {-count} tokens where {room} must be enough")
-        return list(tokens[:count])
+        return tokens[:count]
 
-    def piece(self, token: int) -> bytes:
-        """The bytes of one token; special tokens have none."""
-        buffer = ctypes.create_string_buffer(256)
-        size = llama.llama_token_to_piece(self.vocabulary_handle, token, buffer, len(buffer), 0, False)
-        return buffer.raw[: max(size, 0)]
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of one token; control and unknown tokens have none unless ``special``."""
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = llama.llama_token_to_piece(self.vocabulary_handle, token, buffer, size, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+    def text_of(self, token: int) -> str:
+        """What stands for a token in a prompt; "" for -1, which is none."""
+        if token < 0:
+            return ""
+        return str(llama.llama_vocab_get_text(self.vocabulary_handle, token).decode("utf-8", "replace"))
 
     def render(self, text: str) -> RenderedPrompt:
         """The model's chat template around one user message: an image, then ``text``.
@@ -101,11 +123,11 @@ class LlamaModel:
         source = llama.llama_model_chat_template(self.handle, None)
         if not source:
             raise ModelLoadError("The model has no chat template.", hint="Choose an instruction-tuned model.")
-        bos = self._special(llama.llama_vocab_bos(self.vocabulary_handle))
+        bos = self.text_of(llama.llama_vocab_bos(self.vocabulary_handle))
         try:
             formatter = Jinja2ChatFormatter(
                 template=source.decode("utf-8", "replace"),
-                eos_token=self._special(llama.llama_vocab_eos(self.vocabulary_handle)),
+                eos_token=self.text_of(llama.llama_vocab_eos(self.vocabulary_handle)),
                 bos_token=bos,
             )
         except TemplateError as error:
@@ -125,11 +147,6 @@ class LlamaModel:
                 return _split(prompt.removeprefix(bos) if twice else prompt, text)
             cause = None
         raise ModelLoadError("The model's chat template cannot take an image and a text.") from cause
-
-    def _special(self, token: int) -> str:
-        if token < 0:
-            return ""
-        return str(llama.llama_vocab_get_text(self.vocabulary_handle, token).decode("utf-8", "replace"))
 
 
 def _split(prompt: str, text: str) -> RenderedPrompt:

@@ -56,17 +56,14 @@ class Vocabulary:
 
     def __init__(self, model: LlamaModel) -> None:
         self._model = model
-        self.handle: Any = llama.llama_model_get_vocab(model.handle)
+        self.handle: Any = model.vocabulary_handle
         self.size = model.vocabulary_size
         self.architecture = _architecture(model.handle)
         self.bos_token = int(llama.llama_vocab_bos(self.handle))
-        self.bos = self._text(self.bos_token)
-        self.eos = self._text(int(llama.llama_vocab_eos(self.handle)))
+        self.bos = model.text_of(self.bos_token)
+        self.eos = model.text_of(int(llama.llama_vocab_eos(self.handle)))
         self.adds_bos = self.bos_token >= 0 and bool(llama.llama_vocab_get_add_bos(self.handle))
         self.end_tokens: frozenset[int] = frozenset(model.end_tokens.tolist())
-        # Some tokenizers put a space before any text, which is wrong for text that continues another one.
-        first = self.tokenize("a", special=False)
-        self._anchor = "\n" if first and self.piece(first[0]).startswith(b" ") else ""
 
     def tokenize(self, text: str, *, special: bool, continues: bool = False) -> list[int]:
         """The tokens of a text; neither BOS nor EOS is added.
@@ -76,18 +73,7 @@ class Vocabulary:
             special: texts of control tokens become these tokens; those of user-defined tokens always do.
             continues: other text comes before it, so that a tokenizer's space at the beginning is left out.
         """
-        if continues and self._anchor:
-            return self._tokens(self._anchor + text, special)[len(self._tokens(self._anchor, special)) :]
-        return self._tokens(text, special)
-
-    def _tokens(self, text: str, special: bool) -> list[int]:
-        data = text.encode()
-        room = len(data) + 8
-        tokens = (ctypes.c_int32 * room)()
-        count = llama.llama_tokenize(self.handle, data, len(data), tokens, room, False, special)
-        if count < 0:
-            raise RuntimeError(f"llama_tokenize asked for {-count} tokens where {room} must be enough")
-        return tokens[:count]
+        return self._model.tokenize(text, special=special, continues=continues)
 
     @cached_property
     def specials(self) -> tuple[SpecialToken, ...]:
@@ -95,7 +81,7 @@ class Vocabulary:
         found = []
         for token in range(self.size):
             kind = int(llama.llama_vocab_get_attr(self.handle, token))
-            if kind & (_UNKNOWN | _CONTROL | _USER_DEFINED) and (text := self._text(token)):
+            if kind & (_UNKNOWN | _CONTROL | _USER_DEFINED) and (text := self._model.text_of(token)):
                 control = bool(kind & (_UNKNOWN | _CONTROL))
                 found.append(SpecialToken(token, text, control, bool(kind & _LSTRIP), bool(kind & _RSTRIP)))
         return tuple(sorted(found, key=lambda special: len(special.text.encode()), reverse=True))
@@ -111,14 +97,8 @@ class Vocabulary:
         return MappingProxyType({s.text: s.id for s in reversed(self.specials) if not s.control})
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
-        """The bytes of one token; control and unknown tokens have none unless `special`."""
-        size = 64
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            count = llama.llama_token_to_piece(self.handle, token, buffer, size, 0, special)
-            if count >= 0:
-                return buffer.raw[:count]
-            size = -count
+        """The bytes of one token; control and unknown tokens have none unless ``special``."""
+        return self._model.piece(token, special=special)
 
     def pieces(self, *, visible: tuple[str, ...] = ()) -> list[bytes]:
         """The bytes of every token, by token; control and unknown tokens have none.
@@ -153,11 +133,6 @@ class Vocabulary:
         """
         source = llama.llama_model_chat_template(self._model.handle, name.encode() if name else None)
         return source.decode("utf-8", "replace") if source else None
-
-    def _text(self, token: int) -> str:
-        if token < 0:
-            return ""
-        return str(llama.llama_vocab_get_text(self.handle, token).decode("utf-8", "replace"))
 
 
 def _architecture(handle: Any) -> str:
