@@ -2,13 +2,35 @@
 
 :func:`resolve_gguf` turns a name into files on this machine, fetching them where needed. :func:`check_gguf` reads the
 header of a GGUF file and refuses one that is damaged or incomplete, so that native code never sees it.
+
+:func:`resolve_checkpoint` and :func:`describe_checkpoint` are the same for checkpoints in Hugging Face's form, that is,
+config.json with safetensors files; :func:`read_tensor` gives one tensor of them.
 """
 
 from __future__ import annotations
 
+from fastinfer.models.checkpoint import CheckpointInfo, describe_checkpoint
+from fastinfer.models.checkpoint_by_name import Checkpoint, resolve_checkpoint
+from fastinfer.models.checkpoint_parts import TextPart, VisionPart
 from fastinfer.models.embedded_chat import EMBEDDED_CHAT
 from fastinfer.models.gguf import GgufHeader, GgufTensor, check_gguf
 from fastinfer.models.model import GgufModel
 from fastinfer.models.resolve import resolve_gguf
+from fastinfer.models.safetensors import TensorPlace, read_tensor
 
-__all__ = ["EMBEDDED_CHAT", "GgufHeader", "GgufModel", "GgufTensor", "check_gguf", "resolve_gguf"]
+__all__ = [
+    "EMBEDDED_CHAT",
+    "Checkpoint",
+    "CheckpointInfo",
+    "GgufHeader",
+    "GgufModel",
+    "GgufTensor",
+    "TensorPlace",
+    "TextPart",
+    "VisionPart",
+    "check_gguf",
+    "describe_checkpoint",
+    "read_tensor",
+    "resolve_checkpoint",
+    "resolve_gguf",
+]

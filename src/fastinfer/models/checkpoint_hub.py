@@ -1,0 +1,124 @@
+"""Checkpoints in Hugging Face's form on the hub and in its cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fastinfer.errors import ModelLoadError
+from fastinfer.models.checkpoint import read_config
+from fastinfer.models.config_fields import Fields
+from fastinfer.models.hub_access import HubName, Missing, cached_snapshot, hub_or_cache
+from fastinfer.models.safetensors import INDEX, check_weight_files, choose_weights
+
+__all__ = ["CheckpointFiles", "checkpoint_from_hub"]
+
+_CONFIG: Final = "config.json"
+_TEXTS: Final = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # configurations, vocabularies and chat templates
+_UNWANTED: Final = (".bin.index.json", "trainer_state.json")
+_CODE: Final = ".py"
+
+
+class CheckpointFiles(NamedTuple):
+    """A checkpoint in the cache.
+
+    Attributes:
+        commit: of the repository.
+        folder: where its files lie.
+    """
+
+    commit: str
+    folder: Path
+
+
+class _Listing(NamedTuple):
+    commit: str | None
+    names: list[str]
+
+
+def checkpoint_from_hub(
+    wanted: HubName, cache_dir: str | os.PathLike[str] | None, *, remote_code: bool
+) -> CheckpointFiles:
+    """Fetch a checkpoint into the cache, or find it there where the hub cannot be reached.
+
+    Fetched are the files of the repository's uppermost folder: configurations, vocabularies, chat templates, and the
+    safetensors files of the weights; never weights in PyTorch's format. The weights are fetched last, so that a
+    checkpoint whose weights are complete is complete.
+
+    Args:
+        wanted: its name, without a quantisation.
+        cache_dir: folder of the cache; None for huggingface_hub's own.
+        remote_code: fetch its Python files too.
+
+    Raises:
+        ModelNotFoundError: no such repository, the hub refuses it, or it is neither to be reached nor in the cache.
+        ModelLoadError: the repository has no config.json or no safetensors weights, or they are damaged.
+    """
+    cache = None if cache_dir is None else Path(cache_dir).expanduser()
+    patterns = [_CONFIG, *(f"*{ending}" for ending in _TEXTS), "*.safetensors"]
+    return hub_or_cache(
+        wanted,
+        cache,
+        ask=lambda: _list(wanted),
+        fetch=lambda listing: _fetch(wanted, listing, cache, remote_code),
+        cached=lambda: _cached(wanted, cache, remote_code),
+        missing=lambda: Missing([*patterns[1:], *([f"*{_CODE}"] if remote_code else [])]),
+    )
+
+
+def _list(wanted: HubName) -> _Listing:
+    from huggingface_hub import HfApi, constants
+
+    info = HfApi().model_info(wanted.repo, revision=wanted.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    return _Listing(info.sha, [file.rfilename for file in info.siblings or () if "/" not in file.rfilename])
+
+
+def _fetch(wanted: HubName, listing: _Listing, cache: Path | None, remote_code: bool) -> CheckpointFiles:
+    from huggingface_hub import hf_hub_download
+
+    names = listing.names
+    if _CONFIG not in names:
+        raise ModelLoadError(
+            f"Model {wanted}: the repository has no {_CONFIG}, so it is no checkpoint in Hugging Face's form.",
+            hint="Name a repository with config.json and .safetensors files; preset 'embedded' runs .gguf files.",
+        )
+    if INDEX not in names:
+        choose_weights(f"Model {wanted}: the repository", names, None)  # refused before anything is fetched
+    # This one is fetched by the revision's name, so that the cache knows the name when there is no network.
+    folder = Path(hf_hub_download(wanted.repo, _CONFIG, revision=wanted.revision, cache_dir=cache)).parent
+    commit = folder.name
+    if commit not in (listing.commit, wanted.revision):
+        # The branch has moved since its files were listed.
+        wanted = replace(wanted, revision=commit)
+        return _fetch(wanted, _list(wanted), cache, remote_code)
+
+    def download(wanted_names: Iterable[str]) -> None:
+        for name in wanted_names:
+            hf_hub_download(wanted.repo, name, revision=commit, cache_dir=cache)
+
+    download(name for name in names if _is_text(name) or (remote_code and name.endswith(_CODE)))
+    index = Fields.read(folder / INDEX) if INDEX in names else None
+    download(choose_weights(f"Model {wanted}: the repository", names, index))
+    return CheckpointFiles(commit, folder)
+
+
+def _is_text(name: str) -> bool:
+    return name.endswith(_TEXTS) and not name.endswith(_UNWANTED)
+
+
+def _cached(wanted: HubName, cache: Path | None, remote_code: bool) -> CheckpointFiles | None:
+    """The checkpoint in the cache, or None where it is not there completely."""
+    snapshot = cached_snapshot(wanted, cache, "*.safetensors")
+    if snapshot is None:
+        return None
+    try:
+        config = read_config(snapshot)
+        check_weight_files(snapshot)
+    except ModelLoadError:
+        return None
+    if remote_code and config.values.get("auto_map") and not any(snapshot.glob(f"*{_CODE}")):
+        return None
+    return CheckpointFiles(snapshot.name, snapshot)
