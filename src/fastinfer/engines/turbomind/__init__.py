@@ -1,0 +1,1 @@
+"""Image classification on LMDeploy's TurboMind: exact label probabilities at the speed of an NVIDIA GPU."""
