@@ -167,11 +167,6 @@ def test_a_classify_preset_needs_a_projector(tmp_path: Path) -> None:
         preset("embedded", kind="classify").build(model=tmp_path / "alone.gguf")
 
 
-def test_turbomind_cannot_be_built_yet() -> None:
-    with pytest.raises(EngineUnavailableError, match=r"'turbomind', which this version cannot build yet"):
-        preset("prod", kind="classify").build()
-
-
 def test_the_model_is_the_arguments_then_the_environments(
     caught: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,16 @@ PROD = {
     "max_prefill_token_num": 128,
     "quant_policy": 4,
     "vision_max_batch_size": 32,
+    "dtype": "auto",
+    "model_format": "auto",
+    "trust_remote_code": False,
+    "tp": 1,
+    "devices": (),
+    "decode_workers": 0,
+    "label_tolerance": 0.0001,
+    "max_tiles": 1,
+    "min_image_pixels": 0,
+    "max_image_pixels": 0,
 }
 EMBEDDED_CLASSIFY = {
     "backend": "llama.cpp",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from hypothesis import given, settings
@@ -74,9 +74,10 @@ def test_a_number_is_accepted_exactly_within_its_documented_range(key: Any, name
 
 @pytest.mark.parametrize(("key", "name"), FIELDS)
 def test_a_choice_is_accepted_exactly_when_it_is_documented(key: Any, name: str) -> None:
-    choices = get_args(PARAMETER_CLASSES[key].model_fields[name].annotation)
-    if not choices:
+    annotation = PARAMETER_CLASSES[key].model_fields[name].annotation
+    if get_origin(annotation) is not Literal:
         return
+    choices = get_args(annotation)
     # The one pair rule among choices, quantised values without flash attention, is off: the bases have it on.
     assert all(accepts(key, name, choice) for choice in choices)
     assert all(repr(choice) in legal(key, name) for choice in choices)
@@ -154,6 +155,55 @@ def test_the_advice_for_chat_out_of_memory_keeps_its_order() -> None:
 def test_fields_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(PresetError, match=said):
         preset("balanced").replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"min_image_pixels": 2000, "max_image_pixels": 1000}, "min_image_pixels: 2000 is more than max_image_pixels"),
+        ({"tp": 2, "devices": [0]}, "devices: its length, 1, is no multiple of tp, 2; name 2 GPUs for each"),
+        ({"tp": 2, "devices": (0, 1, 2)}, "devices: its length, 3, is no multiple of tp, 2"),
+    ],
+)
+def test_fields_of_turbomind_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(PresetError, match=re.escape(said)):
+        preset("prod", kind="classify").replace(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_image_pixels": 1000, "max_image_pixels": 1000},
+        {"min_image_pixels": 1000},
+        {"max_image_pixels": 1000},
+        {"tp": 2},
+        {"tp": 2, "devices": [3, 1]},
+        {"tp": 2, "devices": (0, 1, 2, 3)},
+        {"devices": [0, 1, 2]},
+    ],
+)
+def test_fields_of_turbomind_that_agree_are_accepted(changes: dict[str, Any]) -> None:
+    changed = preset("prod", kind="classify").replace(**changes).parameters.model_dump()
+    assert {name: changed[name] for name in changes} == {
+        name: list(value) if isinstance(value, tuple) else value for name, value in changes.items()
+    }
+
+
+@pytest.mark.parametrize("devices", [[0, 0], [-1], [1.0], [True], ["0"], "0", 0, None, {0}, [2**31], [[0]]])
+def test_devices_are_different_numbers_from_zero(devices: object) -> None:
+    with pytest.raises(PresetError, match=r"devices: .* legal: a list of different whole numbers from 0"):
+        preset("prod", kind="classify").replace(devices=devices)
+
+
+def test_devices_are_frozen_and_shown_as_a_list() -> None:
+    several = preset("prod", kind="classify").replace(devices=[1, 0])
+    assert several.devices == (1, 0)
+    assert several.to_dict()["parameters"]["devices"] == [1, 0]
+    assert several == preset("prod", kind="classify").replace(devices=(1, 0))
+    assert several.fingerprint != preset("prod", kind="classify").replace(devices=[0, 1]).fingerprint
+    (row,) = [row for row in several.explain().rows if row.field == "devices"]
+    assert (row.value, row.documented) == ([1, 0], [])
+    assert "devices = [1, 0] (documented: [])" in str(several.explain())
 
 
 def test_a_quantised_key_cache_needs_no_flash_attention() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from fastinfer.errors import EngineUnavailableError, FastInferError, ModelLoadError
+from fastinfer.errors import FastInferError, ModelLoadError
 from fastinfer.preset_library.models import default_model
 from fastinfer.preset_library.preset import Preset
 from fastinfer.preset_library.schema import LlamaChatParameters, TurbomindClassifyParameters
@@ -24,10 +24,7 @@ def build(preset: Preset, model: str | os.PathLike[str] | None = None) -> Any:
     name, _ = default_model(preset.kind, preset, model)
     parameters = preset.parameters
     if isinstance(parameters, TurbomindClassifyParameters):
-        raise EngineUnavailableError(
-            f"The preset {preset.name!r} asks for the engine 'turbomind', which this version cannot build yet.",
-            hint="Build a preset of llama.cpp: 'embedded', or one of kind 'chat'.",
-        )
+        return _turbomind(parameters, name)
 
     # Imported here so that llama.cpp is loaded with the first engine and not with the presets.
     from fastinfer.engines.cores import usable_cores
@@ -70,6 +67,19 @@ def build(preset: Preset, model: str | os.PathLike[str] | None = None) -> Any:
             engine.close()
             raise
     return engine
+
+
+def _turbomind(parameters: TurbomindClassifyParameters, name: str) -> tuple[Any, Any]:
+    from fastinfer.engines.turbomind.configs import engine_config, vision_config
+    from fastinfer.engines.turbomind.settings import effective_settings, replica_devices
+    from fastinfer.models import describe_checkpoint, resolve_checkpoint
+    from fastinfer.models.local import existing_path
+
+    # A configuration is no reason to fetch many gigabytes: a model of the hub is not looked at.
+    here = existing_path(name) is not None
+    info = describe_checkpoint(resolve_checkpoint(name).folder) if here else None
+    settings, _ = effective_settings(parameters, info, devices=replica_devices(parameters)[0])
+    return engine_config(settings), vision_config(settings)
 
 
 def _set_template(engine: Llama, name: str) -> None:

@@ -40,8 +40,8 @@ class ExplanationRow:
     """
 
     field: str
-    value: int | float | str | bool
-    documented: int | float | str | bool | None
+    value: int | float | str | bool | list[int]
+    documented: int | float | str | bool | list[int] | None
     unit: str
     effect: str
     cost: str
@@ -134,13 +134,13 @@ class Explanation:
 
 def explain(preset: Preset, adjustments: Iterable[Adjustment] = ()) -> Explanation:
     """Explain a preset; see :meth:`fastinfer.preset_library.Preset.explain`."""
-    documented = preset.documented
+    documented = preset.documented.model_dump()
     docs = field_docs(preset.kind, preset.parameters.backend)
     adjustments = tuple(adjustments)
     rows = []
-    for name, value in preset.parameters:
+    for name, value in preset.parameters.model_dump().items():
         doc = docs[name]
-        before = getattr(documented, name, None)
+        before = documented.get(name)
         rows.append(
             ExplanationRow(
                 field=name,

@@ -125,7 +125,7 @@ def _number_range(info: FieldInfo) -> str:
     if "le" in bounds:
         words.append(f"to {'2^31-1' if bounds['le'] == INT32_MAX else bounds['le']}")
     if "lt" in bounds:
-        words.append(f"and below {bounds['lt']}" if "gt" in bounds else f"below {bounds['lt']}")
+        words.append(f"and below {bounds['lt']}" if bounds.keys() & {"ge", "gt"} else f"below {bounds['lt']}")
     return " ".join(words)
 
 

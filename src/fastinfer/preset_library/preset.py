@@ -105,25 +105,31 @@ class Preset:
         return explain(self, tuple(adjustments))
 
     def build(self, model: str | os.PathLike[str] | None = None) -> Any:
-        """The bare engine with the preset's values: a ready ``llama_cpp.Llama``, to be used and closed by its own API.
+        """The engine's own objects with the preset's values, to be used by the engine's own API.
 
-        It has n_ctx, n_batch, n_ubatch, n_threads (0 becomes every usable core), n_gpu_layers, flash_attn, type_k and
-        type_v of the preset. ``device`` becomes ``main_gpu`` with the model on that GPU alone; ``"CPU"`` keeps all
-        layers off any GPU. ``chat_template`` becomes its chat handler, and so does the image encoder (mmproj) of a
-        preset of kind "classify". It prints nothing; llama.cpp's log goes to the logger ``fastinfer.llama``.
+        A preset of llama.cpp gives a ready ``llama_cpp.Llama``, which the caller closes. It has n_ctx, n_batch,
+        n_ubatch, n_threads (0 becomes every usable core), n_gpu_layers, flash_attn, type_k and type_v of the preset.
+        ``device`` becomes ``main_gpu`` with the model on that GPU alone; ``"CPU"`` keeps all layers off any GPU.
+        ``chat_template`` becomes its chat handler, and so does the image encoder (mmproj) of a preset of kind
+        "classify". It prints nothing; llama.cpp's log goes to the logger ``fastinfer.llama``.
 
         ``Llama`` has one conversation and no queue, so parallel, kv_unified, cache_reuse, prefill_budget, prefill_delay
         and max_queue have no place in it, nor have the prompts, workers and batches of classification. The sampling
         values belong to its calls: ``llama.create_chat_completion(messages, temperature=preset.temperature,
         top_p=preset.top_p, top_k=preset.top_k, min_p=preset.min_p, repeat_penalty=preset.repeat_penalty)``.
 
+        A preset of TurboMind gives ``(TurbomindEngineConfig, VisionConfig)`` of LMDeploy, for its ``pipeline`` with
+        ``backend_config`` and ``vision_config``. No model is loaded or fetched; one that is a folder on this machine is
+        looked at for what TurboMind would need otherwise. With several replicas in ``devices`` they are those of the
+        first. What each field becomes is in :data:`fastinfer.engines.turbomind.flags.FLAGS`.
+
         Args:
-            model: a path to a GGUF file, or ``"org/repo:QUANT@revision"`` on the Hugging Face hub; None takes the
-                environment's, then the preset's own.
+            model: a path, or a name on the Hugging Face hub: for llama.cpp ``"org/repo:QUANT@revision"`` of a GGUF
+                file, for TurboMind ``"org/repo@revision"``; None takes the environment's, then the preset's own.
 
         Raises:
-            EngineUnavailableError: the preset is one for TurboMind, which this version cannot build yet; its device
-                is not there; or llama.cpp is missing or was built without GPU support that the preset asks for.
+            EngineUnavailableError: the preset's device is not there; llama.cpp is missing or was built without GPU
+                support that the preset asks for; or LMDeploy is missing or of another version than 0.18.
             ModelNotFoundError: there is no such model.
             ModelLoadError: the model's files are damaged or incomplete, llama.cpp cannot load them, or the model has no
                 chat template and the preset names none.

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 __all__ = [
     "INT32_MAX",
@@ -28,6 +28,7 @@ Kind = Literal["classify", "chat"]
 INT32_MAX: Final = 2**31 - 1  # both engines keep these counts in C ints
 _LLAMA_MAX_SEQUENCES: Final = 256  # LLAMA_MAX_SEQ in llama.cpp
 _GGML_MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS in ggml
+_MOST_GPUS: Final = 1024  # more than any host has
 _LABELS: Final = "{labels}"
 
 
@@ -53,6 +54,16 @@ def _only_labels_in_braces(text: str) -> str:
     return text
 
 
+def _list_to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _all_different(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("holds a number twice")
+    return numbers
+
+
 def _no_negative_zero(value: float) -> float:
     return value + 0.0  # -0.0 equals 0.0 but has another text, and with it another fingerprint
 
@@ -66,7 +77,15 @@ Text = Annotated[str, Field(min_length=1)]
 Model = Annotated[Text, BeforeValidator(_path_to_text)]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 Layers = Annotated[int, Field(ge=-1, le=INT32_MAX)]
+Workers = Annotated[int, Field(ge=0, le=256)]
 Threads = Annotated[int, Field(ge=0, le=_GGML_MAX_THREADS)]
+Gpus = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=INT32_MAX)], ...],
+    BeforeValidator(_list_to_tuple),
+    AfterValidator(_all_different),
+    PlainSerializer(list, return_type=list[int]),
+    Field(description="a list of different whole numbers from 0, or an empty one"),
+]
 Prompt = Annotated[
     Text,
     AfterValidator(_only_labels_in_braces),
@@ -106,6 +125,12 @@ def conflicts(values: Mapping[str, object]) -> dict[str, str]:
     type_v = values.get("type_v")
     if type_v is not None and type_v not in _UNQUANTISED and values.get("flash_attn") is False:
         found["type_v"] = f"{type_v!r} is quantised and needs flash_attn = true; else use 'f16', 'bf16' or 'f32'"
+    least, most = values.get("min_image_pixels"), values.get("max_image_pixels")
+    if isinstance(least, int) and isinstance(most, int) and least > most > 0:
+        found["min_image_pixels"] = f"{least} is more than max_image_pixels, {most}; lower it or raise max_image_pixels"
+    devices, tp = values.get("devices"), values.get("tp")
+    if isinstance(devices, (list, tuple)) and isinstance(tp, int) and tp > 0 and len(devices) % tp:
+        found["devices"] = f"its length, {len(devices)}, is no multiple of tp, {tp}; name {tp} GPUs for each replica"
     return found
 
 
@@ -142,9 +167,17 @@ class TurbomindClassifyParameters(_Parameters):
     quant_policy: Annotated[Literal[0, 4, 8], BeforeValidator(_whole_number)]
     vision_max_batch_size: Count
     dtype: Literal["auto", "float16", "bfloat16"] = "auto"
-    tp: Count = 1
+    model_format: Literal["auto", "hf", "awq", "gptq", "compressed-tensors", "fp8", "mxfp4"] = "auto"
+    trust_remote_code: bool = False
+    tp: Annotated[int, Field(ge=1, le=_MOST_GPUS)] = 1
+    devices: Gpus = ()
+    decode_workers: Workers = 0
+    max_tiles: Count = 1
+    min_image_pixels: CountOrZero = 0
+    max_image_pixels: CountOrZero = 0
     prompt: Prompt = "What is in this image? Answer with one of: {labels}."
     open_prompt: OpenPrompt = "What is in this image? Answer with its name only."
+    label_tolerance: Annotated[Number, Field(ge=0, lt=1)] = 0.0001
     max_label_tokens: Count = 12
     max_pixels: Count = 64_000_000
 
@@ -167,8 +200,8 @@ class LlamaClassifyParameters(_Parameters):
     type_k: CacheType
     type_v: CacheType
     vision_max_batch_size: Count = 8
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
-    decode_workers: Annotated[int, Field(ge=0, le=256)] = 0
+    workers: Workers = 0
+    decode_workers: Workers = 0
     prompt: Prompt = _EMBEDDED_PROMPT
     open_prompt: OpenPrompt = _EMBEDDED_PROMPT
     max_label_tokens: Count = 12
