@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
 from typing import Literal
 
+from fastinfer.classify.admission import Admission
 from fastinfer.classify.labels import LabelSet, check_labels
 from fastinfer.classify.results import Classification, Timings
 from fastinfer.classify.stream import Job, PendingImage, start
@@ -49,6 +50,7 @@ class Classifier:
         ahead: int,
         decode_workers: int,
         labels: LabelSet | None,
+        most_at_once: int | None = None,
     ) -> None:
         self._engine = engine
         self._preset = preset
@@ -56,6 +58,7 @@ class Classifier:
         self._prompt, self._open_prompt = prompt, open_prompt
         self._max_label_tokens, self._max_pixels = max_label_tokens, max_pixels
         self._ahead = ahead
+        self._admission = Admission(most_at_once)
         self._pool = ThreadPoolExecutor(decode_workers, thread_name_prefix="fastinfer-decode")
         self._lock = threading.Lock()
         self._tasks: OrderedDict[LabelSet | None, Task] = OrderedDict()
@@ -90,7 +93,12 @@ class Classifier:
         self._labels = checked
 
     def classify(
-        self, image: ImageSource, *, labels: Iterable[str] | None = None, timeout: float | None = None
+        self,
+        image: ImageSource,
+        *,
+        labels: Iterable[str] | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
     ) -> Classification:
         """Classify one image.
 
@@ -99,16 +107,23 @@ class Classifier:
                 (H, W) and (H, W, 4)).
             labels: labels for this image alone; None takes those of the classifier.
             timeout: seconds to wait; None waits as long as it takes.
+            wait: where as many images are in work as the preset's max_concurrent_requests allows, wait for a place;
+                False raises QueueFullError instead. Presets without that field have no such limit.
 
         Raises:
             ImageDecodeError: the image cannot be read.
             LabelError: the labels cannot be scored.
             PromptTooLongError: prompt and image do not fit the context.
+            QueueFullError: there is no place, and ``wait`` is False.
             RequestTimeoutError: no answer within ``timeout``.
             EngineDeadError: the classifier is closed or its engine has died.
         """
         job = self._job(labels)
         deadline = None if timeout is None else time.monotonic() + timeout
+        if not wait:
+            job.admit_now()
+        elif not job.admit(deadline):
+            raise _too_late(image, timeout)
         scores, decode_ms = job.start(image)
         try:
             answer = scores.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
@@ -120,17 +135,24 @@ class Classifier:
         return job.finish(image, answer, decode_ms)
 
     async def aclassify(
-        self, image: ImageSource, *, labels: Iterable[str] | None = None, timeout: float | None = None
+        self,
+        image: ImageSource,
+        *,
+        labels: Iterable[str] | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
     ) -> Classification:
         """:meth:`classify` for asyncio; cancelling the task takes the image out of the queue."""
         job = self._job(labels)
 
-        async def wait() -> tuple[Scores, float]:
-            scores, decode_ms = await asyncio.wrap_future(start(self._pool, job, image))
+        started = start(self._pool, job, image, wait=wait)
+
+        async def answered() -> tuple[Scores, float]:
+            scores, decode_ms = await asyncio.wrap_future(started)
             return await asyncio.wrap_future(scores), decode_ms
 
         try:
-            answer, decode_ms = await asyncio.wait_for(wait(), timeout)
+            answer, decode_ms = await asyncio.wait_for(answered(), timeout)
         except asyncio.TimeoutError as error:
             raise _too_late(image, timeout) from error
         return job.finish(image, answer, decode_ms)
@@ -191,6 +213,7 @@ class Classifier:
     def close(self) -> None:
         """Give the memory back. What waits fails with EngineDeadError. Idempotent."""
         self._closed = True
+        self._admission.close()
         self._engine.close()
         # Not cancelled but answered: with the engine closed, each of them fails at once with EngineDeadError.
         self._pool.shutdown(wait=True)
@@ -240,10 +263,17 @@ class Classifier:
 
     def _start(self, image: ImageSource, task: Task) -> tuple[Future[Scores], float]:
         begun = time.perf_counter()
-        self._check_open()
-        picture = load_image(image, max_pixels=self._max_pixels, size=self._engine.description.image_size)
-        pixels = to_rgb_array(picture)
-        return self._engine.submit(pixels, task), (time.perf_counter() - begun) * 1e3
+        # The callback may outlive the classifier, and must not keep it alive.
+        leave = self._admission.leave
+        try:
+            self._check_open()
+            picture = load_image(image, max_pixels=self._max_pixels, size=self._engine.description.image_size)
+            scores = self._engine.submit(to_rgb_array(picture), task)
+        except BaseException:
+            leave()
+            raise
+        scores.add_done_callback(lambda _: leave())
+        return scores, (time.perf_counter() - begun) * 1e3
 
     def _finish(self, image: ImageSource, scores: Scores, decode_ms: float, labels: LabelSet | None) -> Classification:
         if scores.labels is not None and labels is not None:
@@ -284,6 +314,15 @@ class _ClassifyJob:
 
     def __init__(self, owner: Classifier, labels: LabelSet | None, task: Task) -> None:
         self._owner, self._labels, self._task = owner, labels, task
+
+    def admit(self, deadline: float | None) -> bool:
+        return self._owner._admission.enter(deadline)
+
+    def admit_now(self) -> None:
+        self._owner._admission.enter_now()
+
+    def leave(self) -> None:
+        self._owner._admission.leave()
 
     def start(self, image: ImageSource) -> tuple[Future[Scores], float]:
         return self._owner._start(image, self._task)

@@ -17,8 +17,20 @@ __all__ = ["Job", "PendingImage", "start"]
 class Job(Protocol):
     """What to do with each image."""
 
+    def admit(self, deadline: float | None) -> bool:
+        """Wait for a place among the images in work; False where the deadline passes first."""
+        ...
+
+    def admit_now(self) -> None:
+        """Take such a place without waiting; QueueFullError where there is none."""
+        ...
+
+    def leave(self) -> None:
+        """Give a place back that no image was started with."""
+        ...
+
     def start(self, image: ImageSource) -> tuple[Future[Scores], float]:
-        """Decode and queue an image; the engine's future and the milliseconds it took."""
+        """Decode and queue an image that has a place; the engine's future and the milliseconds it took."""
         ...
 
     def finish(self, image: ImageSource, scores: Scores, decode_ms: float) -> Classification:
@@ -33,16 +45,37 @@ class Job(Protocol):
 _Started = Future[tuple[Future[Scores], float]]
 
 
-def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource) -> _Started:
-    """Have an image decoded and queued by the pool; the future of what :meth:`Job.start` returns."""
+def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool = True) -> _Started:
+    """Have an image decoded and queued by the pool; the future of what :meth:`Job.start` returns.
+
+    Args:
+        pool: threads to do it in.
+        job: what to do.
+        image: the image.
+        wait: wait in the pool for a place among the images in work; False takes one at once.
+
+    Raises:
+        QueueFullError: there is no place, and ``wait`` is False.
+    """
+    if not wait:
+        job.admit_now()
     try:
-        return pool.submit(job.start, image)
+        if wait:
+            return pool.submit(_start_admitted, job, image)
+        started = pool.submit(job.start, image)
+        started.add_done_callback(lambda f: job.leave() if f.cancelled() else None)
+        return started
     except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
         failed = _Started()
         dead = EngineDeadError("The classifier was closed before this image was classified.")
         dead.__cause__ = error
         failed.set_exception(dead)
         return failed
+
+
+def _start_admitted(job: Job, image: ImageSource) -> tuple[Future[Scores], float]:
+    job.admit(None)
+    return job.start(image)
 
 
 class PendingImage:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import TemplateError
 
+from fastinfer.engines.answers import lead_after
 from fastinfer.engines.llama.binding import Jinja2ChatFormatter, llama
 from fastinfer.errors import ModelLoadError
 
@@ -153,5 +154,4 @@ def _split(prompt: str, text: str) -> RenderedPrompt:
     before, rest = prompt.split(_IMAGE)
     between, after = rest.split(_TEXT)
     parts: list[tuple[str | None, bool]] = [(before, True), (None, True), (between + text, False), (after, True)]
-    lead = "" if after[-1:].isspace() or after[-1:] in (">", "]", "|") else " "
-    return RenderedPrompt(tuple(p for p in parts if p[0] != ""), lead)
+    return RenderedPrompt(tuple(p for p in parts if p[0] != ""), lead_after(after))

@@ -1,0 +1,74 @@
+"""How many images may be in work at once, and what happens to callers beyond that."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from fastinfer.errors import QueueFullError
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """A limit on images in work, from before they are decoded until they are classified. Safe from any thread.
+
+    Args:
+        limit: the most at once; None for no limit.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._count = 0
+        self._open = True
+        self._changed = threading.Condition()
+
+    def enter(self, deadline: float | None = None) -> bool:
+        """Wait for a place and take it.
+
+        Args:
+            deadline: ``time.monotonic()`` at which waiting ends; None waits as long as it takes.
+
+        Returns:
+            False where the deadline passed first. After :meth:`close` nobody waits, and all are let in.
+        """
+        if self._limit is None:
+            return True
+        with self._changed:
+            while self._open and self._count >= self._limit:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._changed.wait(left)
+            self._count += 1
+            return True
+
+    def enter_now(self) -> None:
+        """Take a place without waiting.
+
+        Raises:
+            QueueFullError: there is none.
+        """
+        if self._limit is None:
+            return
+        with self._changed:
+            if self._open and self._count >= self._limit:
+                raise QueueFullError(
+                    f"{self._count} images are in work, as many as max_concurrent_requests allows.",
+                    hint="Wait and try again, leave wait=False out, or raise max_concurrent_requests.",
+                )
+            self._count += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        if self._limit is None:
+            return
+        with self._changed:
+            self._count -= 1
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let everyone in who waits; what they meet then says that all is closed."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()

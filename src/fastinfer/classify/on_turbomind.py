@@ -1,0 +1,101 @@
+"""A classifier on LMDeploy's TurboMind: from a preset and a checkpoint in Hugging Face's form."""
+
+from __future__ import annotations
+
+import os
+
+from fastinfer.classify.classifier import Classifier
+from fastinfer.classify.labels import LabelSet
+from fastinfer.engines.base import ClassifyEngine
+from fastinfer.engines.cores import usable_cores
+from fastinfer.engines.replicas import ReplicatedEngine
+from fastinfer.models import describe_checkpoint, resolve_checkpoint
+from fastinfer.preset_library import Preset, TurbomindClassifyParameters
+from fastinfer.provenance import Provenance, refuse_adjustments
+
+__all__ = ["open_on_turbomind"]
+
+#: Decoding threads unless the preset says otherwise: one keeps up with 100 images a second or more.
+_MOST_DECODERS = 16
+
+
+def open_on_turbomind(
+    preset: Preset,
+    parameters: TurbomindClassifyParameters,
+    model: str | os.PathLike[str],
+    labels: LabelSet | None,
+    strict: bool,
+) -> Classifier:
+    """Load the model; see :func:`fastinfer.classifier`. What can be refused is refused before it is loaded."""
+    # Imported here so that none of it is loaded with the package.
+    from fastinfer.engines.turbomind.gpus import gpus
+    from fastinfer.engines.turbomind.pictures import Preparation, preparation_for
+    from fastinfer.engines.turbomind.preflight import check_gpus, check_image_tokens, check_model
+    from fastinfer.engines.turbomind.settings import effective_settings, replica_devices
+
+    present = gpus()  # before gigabytes are fetched for a machine that cannot use them
+    checkpoint = resolve_checkpoint(model, remote_code=parameters.trust_remote_code)
+    info = describe_checkpoint(checkpoint.folder)
+    check_model(info, trust_remote_code=parameters.trust_remote_code)
+    groups = replica_devices(parameters)
+    settings, adjustments = effective_settings(parameters, info, devices=groups[0])
+    check_image_tokens(info, settings, parameters.max_tiles * (info.image_tokens or 0))
+    bfloat16 = check_gpus(present, [device for group in groups for device in group], info, parameters.tp)
+    settings, adjustments = effective_settings(parameters, info, devices=groups[0], bfloat16=bfloat16)
+    if strict:
+        refuse_adjustments(preset.name, adjustments)
+
+    from fastinfer.engines.turbomind.opening import open_engine
+
+    def preparation(dtype: str) -> Preparation | None:
+        return preparation_for(
+            info,
+            dtype=dtype,
+            max_tiles=parameters.max_tiles,
+            min_pixels=parameters.min_image_pixels,
+            max_pixels=parameters.max_image_pixels,
+        )
+
+    engines: list[ClassifyEngine] = []
+    try:
+        for group in groups:
+            own, _ = effective_settings(parameters, info, devices=group, bfloat16=bfloat16)
+            opened = open_engine(
+                info,
+                own,
+                preparation=preparation,
+                label_tolerance=parameters.label_tolerance,
+                trust_remote_code=parameters.trust_remote_code,
+            )
+            engines.append(opened.engine)
+    except BaseException:
+        for engine in engines:
+            engine.close()
+        raise
+    engine = engines[0] if len(engines) == 1 else ReplicatedEngine(engines)
+    decode_workers = parameters.decode_workers or min(usable_cores(), _MOST_DECODERS)
+    description = engine.description
+    replicas = f", {len(engines)} replicas" if len(engines) > 1 else ""
+    code = ", code of the checkpoint was run" if info.needs_remote_code and parameters.trust_remote_code else ""
+    return Classifier(
+        engine,
+        preset=preset,
+        provenance=Provenance(
+            engine=description.engine,
+            model=checkpoint.name,
+            preset=preset.name,
+            fingerprint=preset.fingerprint,
+            device=description.device,
+            kernel_path=f"one prefill an image, {opened.path}{replicas}{code}",
+            adjustments=adjustments,
+        ),
+        prompt=parameters.prompt,
+        open_prompt=parameters.open_prompt,
+        max_label_tokens=parameters.max_label_tokens,
+        max_pixels=parameters.max_pixels,
+        # As many as may be in work, and others ready to take their places.
+        ahead=parameters.max_concurrent_requests + 2 * decode_workers,
+        decode_workers=decode_workers,
+        labels=labels,
+        most_at_once=parameters.max_concurrent_requests,
+    )

@@ -1,0 +1,438 @@
+"""Classification on TurboMind: images in flight, one prefill each, and branches of the label trie where they matter.
+
+Callers prepare pixels in their own threads. From then on one thread owns the requests: it hands them to TurboMind,
+which batches them by itself, collects what is ready, reads label scores off the rows, and asks for further rows where
+labels have several tokens. TurboMind's prefix cache keeps an image's prompt, so such a row costs a few tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
+from fastinfer.engines.branches import Branch, BranchWalk
+from fastinfer.engines.lifeline import Lifeline
+from fastinfer.engines.scoring import Node
+from fastinfer.engines.turbomind.binding import Outcome, Picture, Ticket, TurboMindModel
+from fastinfer.engines.turbomind.pictures import Preparation
+from fastinfer.engines.turbomind.prompt import PromptMaker, PromptTokens
+from fastinfer.engines.turbomind.rows import Rows, Wanted
+from fastinfer.errors import EngineDeadError, EngineError, PromptTooLongError
+
+__all__ = ["TurbomindClassifyEngine"]
+
+_log = logging.getLogger(__name__)
+
+#: Tasks whose prompts are kept; a prompt that names the labels is another one for every label set.
+_KEPT_TASKS: Final = 64
+#: Seconds that closing waits for TurboMind to give up what it computes.
+_PATIENCE: Final = 30.0
+
+
+class TurbomindClassifyEngine:
+    """One model on one GPU, or split over several.
+
+    Args:
+        model: the loaded model; closed with the engine.
+        rows: how rows are scored; closed with the engine.
+        prompts: its prompts.
+        preparation: its images.
+        request_limit: most tokens of a request, image and answer included.
+        in_flight: most images handed to TurboMind at once.
+        label_tolerance: the most that a label's probability may be off; see :class:`BranchWalk`.
+        device: what it computes on, for provenance.
+    """
+
+    def __init__(
+        self,
+        model: TurboMindModel,
+        rows: Rows,
+        prompts: PromptMaker,
+        preparation: Preparation,
+        *,
+        request_limit: int,
+        in_flight: int,
+        label_tolerance: float,
+        device: str,
+    ) -> None:
+        self._core = _Core(model, rows, prompts, preparation, request_limit, in_flight, label_tolerance)
+        self._description = EngineDescription(
+            engine=f"TurboMind (lmdeploy {model.version})",
+            device=device,
+            image_size=preparation.image_size,
+            batched_images=True,
+        )
+        # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this; also when
+        # the interpreter ends, while TurboMind's own threads can still be stopped.
+        self._finalizer = weakref.finalize(self, self._core.close)
+
+    @property
+    def description(self) -> EngineDescription:
+        """What the engine is."""
+        return self._description
+
+    def tokenize_label(self, label: str, prompt: str) -> list[int]:
+        """Tokens of a label as an answer to the prompt. Safe from any thread."""
+        return self._core.tokenize_label(label, prompt)
+
+    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+        """Queue one image (height, width, 3) uint8; the future may be cancelled until TurboMind has it.
+
+        Raises:
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+            PromptTooLongError: prompt, image and answer are longer than the request limit.
+            ImageDecodeError: the image has a shape that the model cannot take.
+        """
+        return self._core.submit(pixels, task)
+
+    def check_process(self) -> None:
+        """Refuse work in another process than the engine's own; takes no lock.
+
+        Raises:
+            EngineDeadError: the process was forked after the engine was created.
+        """
+        self._core.check_process()
+
+    def close(self) -> None:
+        """Fail what waits, wait for what TurboMind computes, free all memory. Idempotent, from any thread."""
+        self._finalizer()
+
+
+@dataclass(slots=True, eq=False)
+class _Prompted:
+    """A task's prompt, and what is asked of the rows at each node of its trie."""
+
+    prompt: PromptTokens
+    answer_tokens: int
+    wanted: dict[int, Wanted] = field(default_factory=dict)
+
+    def asks(self, node: Node) -> Wanted:
+        found = self.wanted.get(node.index)
+        if found is None:
+            tokens = np.fromiter(node.children, np.int64, len(node.children))
+            found = self.wanted[node.index] = Wanted(tokens)
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """An image on its way; ``waiting`` counts the rows that were asked for and not read."""
+
+    picture: Picture
+    task: Task
+    prompted: _Prompted
+    tokens: list[int]
+    future: Future[Scores]
+    walk: BranchWalk | None
+    arrived: float
+    started: float = 0.0
+    waiting: int = 1
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What a ticket is for: a branch of the request's trie, or its name where it has none."""
+
+    request: _Request
+    branch: Branch | None
+
+
+class _Stop:
+    """Put into the inbox to end the thread."""
+
+
+_Inbox = queue.SimpleQueue[_Request | Ticket | _Stop]
+
+
+class _Core:
+    def __init__(
+        self,
+        model: TurboMindModel,
+        rows: Rows,
+        prompts: PromptMaker,
+        preparation: Preparation,
+        request_limit: int,
+        in_flight: int,
+        label_tolerance: float,
+    ) -> None:
+        self._model, self._rows = model, rows
+        self._prompts, self._preparation = prompts, preparation
+        self._limit, self._in_flight, self._tolerance = request_limit, in_flight, label_tolerance
+        self._life = Lifeline()
+        self._lock = threading.Lock()
+        self._inbox: _Inbox = queue.SimpleQueue()
+        self._tasks: OrderedDict[Task, _Prompted] = OrderedDict()
+        # Only the thread touches these.
+        self._images: deque[_Row] = deque()
+        self._branches: deque[_Row] = deque()
+        self._computing: set[Ticket] = set()
+        self._thread = threading.Thread(target=self._run, name="fastinfer-turbomind", daemon=True)
+        self._thread.start()
+
+    def tokenize_label(self, label: str, prompt: str) -> list[int]:
+        self.check_process()
+        with self._lock:
+            self._life.check()
+            return self._prompts.answer(label, self._prompts.render(prompt).lead)
+
+    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+        self.check_process()
+        arrived = time.perf_counter()
+        prompted = self._prompted(task)
+        image = self._preparation.prepare(pixels)
+        self._check_fits(image.tokens, prompted)
+        request = _Request(
+            picture=self._model.picture(image, len(prompted.prompt.before)),
+            task=task,
+            prompted=prompted,
+            tokens=prompted.prompt.around(image.tokens),
+            future=Future(),
+            walk=None if task.trie is None else BranchWalk(task.trie, self._tolerance),
+            arrived=arrived,
+        )
+        with self._lock:
+            self._life.check()
+            self._inbox.put(request)
+        return request.future
+
+    def check_process(self) -> None:
+        self._life.check_process()
+
+    def close(self) -> None:
+        if self._life.is_elsewhere:
+            return
+        with self._lock:
+            first, self._life.closed = not self._life.closed, True
+        if first:
+            self._inbox.put(_Stop())
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _prompted(self, task: Task) -> _Prompted:
+        with self._lock:
+            self._life.check()
+            found = self._tasks.get(task)
+            if found is None:
+                answer = task.max_tokens if task.trie is None else _depth(task.trie.root)
+                found = self._tasks[task] = _Prompted(self._prompts.render(task.prompt), answer)
+                if len(self._tasks) > _KEPT_TASKS:
+                    self._tasks.popitem(last=False)
+            else:
+                self._tasks.move_to_end(task)
+            return found
+
+    def _check_fits(self, image_tokens: int, prompted: _Prompted) -> None:
+        text, answer = len(prompted.prompt), prompted.answer_tokens
+        total = text + image_tokens + answer
+        if total > self._limit:
+            raise PromptTooLongError(
+                f"The prompt takes {text} tokens, its image {image_tokens} and the answer {answer}: {total} of at most "
+                f"{self._limit}.",
+                tokens=total,
+                limit=self._limit,
+                hint=f"Raise session_len to {total}, shorten the prompt or the labels in it, or use smaller images.",
+            )
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
+            _log.exception("The classification engine has died.")
+            with self._lock:
+                self._life.dead = error
+            self._end(error)
+        else:
+            self._end(None)
+
+    def _work(self) -> None:
+        while True:
+            rows: list[tuple[_Row, Outcome]] = []
+            stop = False
+            for item in self._next_items():
+                if isinstance(item, _Stop):
+                    stop = True
+                elif isinstance(item, Ticket):
+                    self._collect(item, rows)
+                elif item.future.set_running_or_notify_cancel():
+                    self._images.append(_Row(item, None if item.walk is None else item.walk.root))
+            if not stop:
+                self._hand_over()
+            if rows:
+                self._read(rows)
+            if stop:
+                return
+            self._hand_over()
+
+    def _next_items(self) -> list[_Request | Ticket | _Stop]:
+        items = [self._inbox.get()]
+        while True:
+            try:
+                items.append(self._inbox.get_nowait())
+            except queue.Empty:
+                return items
+
+    def _hand_over(self) -> None:
+        # Branches first: they end images that have been waiting longest, while their prompts are in the prefix cache.
+        while self._branches and len(self._computing) < 4 * self._in_flight:
+            self._submit(self._branches.popleft())
+        while self._images and len(self._computing) < self._in_flight:
+            row = self._images.popleft()
+            row.request.started = time.perf_counter()
+            self._submit(row)
+
+    def _submit(self, row: _Row) -> None:
+        request, branch = row.request, row.branch
+        ticket = self._model.submit(
+            [*request.tokens, *branch.path] if branch is not None and branch.path else request.tokens,
+            request.picture,
+            # A name gets a token more than its limit, to see whether it ended there.
+            most_tokens=request.task.max_tokens + 1 if branch is None else 1,
+            end_tokens=self._prompts.end_tokens if branch is None else (),
+            subject=row,
+            done=self._inbox.put,
+        )
+        self._computing.add(ticket)
+
+    def _collect(self, ticket: Ticket, rows: list[tuple[_Row, Outcome]]) -> None:
+        if ticket not in self._computing:
+            return  # collected before; TurboMind may call twice
+        outcome = self._model.collect(ticket)
+        if outcome is None:
+            return
+        self._computing.remove(ticket)
+        row: _Row = ticket.subject
+        row.request.waiting -= 1
+        if isinstance(outcome, Outcome):
+            rows.append((row, outcome))
+        else:
+            _fail(row.request, outcome)
+
+    def _read(self, rows: list[tuple[_Row, Outcome]]) -> None:
+        """Score rows together and carry each request on."""
+        states, wanted = [], []
+        for row, outcome in rows:
+            if row.branch is None:
+                states += list(outcome.rows)
+                wanted += [Wanted(np.array([token], np.int64)) for token in outcome.tokens]
+            else:
+                states.append(outcome.rows[0])
+                wanted.append(row.request.prompted.asks(row.branch.node))
+        try:
+            scores = iter(self._rows.score(states, wanted))
+        except EngineError as error:
+            for row, _ in rows:
+                _fail(row.request, error)
+            return
+        for row, outcome in rows:
+            request = row.request
+            request.batch = max(request.batch, len(rows))
+            if row.branch is None:
+                chances = [float(next(scores).tokens[0]) for _ in outcome.tokens]
+                self._finish(request, None, self._naming(request, outcome.tokens, chances))
+                continue
+            walk = request.walk
+            assert walk is not None
+            score = next(scores)
+            walk.add(row.branch, score.tokens, score.end)
+            if request.waiting == 0 and not request.future.done():
+                self._go_on(request, walk)
+
+    def _go_on(self, request: _Request, walk: BranchWalk) -> None:
+        following = walk.following()
+        if following:
+            request.waiting = len(following)
+            self._branches.extend(_Row(request, branch) for branch in following)
+        else:
+            self._finish(request, walk.scores(), None)
+
+    def _naming(self, request: _Request, tokens: list[int], chances: list[float]) -> Naming:
+        """The name in generated tokens; the token that ends it counts too, others beyond the limit do not."""
+        kept: list[int] = []
+        total = 0.0
+        for token, chance in zip(tokens, chances, strict=True):
+            ended = token in self._prompts.end_tokens
+            if ended or len(kept) < request.task.max_tokens:
+                total += chance
+            if ended:
+                return Naming(self._prompts.text_of(kept), float(np.exp(total)), True)
+            if len(kept) < request.task.max_tokens:
+                kept.append(token)
+        return Naming(self._prompts.text_of(kept), float(np.exp(total)), False)
+
+    def _finish(self, request: _Request, labels: npt.NDArray[np.float64] | None, naming: Naming | None) -> None:
+        now = time.perf_counter()
+        request.future.set_result(
+            Scores(
+                labels=labels,
+                naming=naming,
+                queued_ms=(request.started - request.arrived) * 1e3,
+                encode_ms=0.0,
+                score_ms=(now - request.started) * 1e3,
+                batch=request.batch,
+                prompt_tokens=len(request.tokens),
+            )
+        )
+
+    def _end(self, error: BaseException | None) -> None:
+        """Answer everyone who waits, let TurboMind finish, and free the memory."""
+        waiting = {row.request for row in (*self._images, *self._branches)}
+        waiting |= {ticket.subject.request for ticket in self._computing}
+        waiting |= {item for item in self._left() if isinstance(item, _Request)}
+        for request in waiting:
+            dead = EngineDeadError(
+                "The engine was closed before this image was classified."
+                if error is None
+                else "The engine died while images were waiting.",
+                hint=None if error is None else "Create a new one.",
+            )
+            dead.__cause__ = error
+            _fail(request, dead)
+        self._images.clear()
+        self._branches.clear()
+        for ticket in self._computing:
+            self._model.cancel(ticket)
+        deadline = time.monotonic() + _PATIENCE
+        while self._computing:
+            try:
+                item = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                # Freeing what TurboMind still computes with would end the process.
+                _log.error("TurboMind did not give %d requests up; its memory stays taken.", len(self._computing))
+                return
+            if isinstance(item, Ticket):
+                self._collect(item, [])
+        self._rows.close()
+        self._model.close()
+
+    def _left(self) -> list[_Request | Ticket | _Stop]:
+        items: list[_Request | Ticket | _Stop] = []
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, Ticket):
+                self._collect(item, [])
+            items.append(item)
+        return items
+
+
+def _depth(node: Node) -> int:
+    """Tokens of the longest path to a node that is evaluated."""
+    return max((1 + _depth(child) for child in node.children.values() if child.children), default=0)
+
+
+def _fail(request: _Request, error: Exception) -> None:
+    try:
+        request.future.set_exception(error)
+    except InvalidStateError:
+        _log.debug("A request was cancelled or answered before it failed: %s", error)

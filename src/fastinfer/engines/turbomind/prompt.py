@@ -1,0 +1,138 @@
+"""The tokens around an image: the model's chat template and tokenizer, applied once for each text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jinja2 import TemplateError
+
+from fastinfer.engines.answers import lead_after
+from fastinfer.errors import ModelLoadError
+from fastinfer.models import CheckpointInfo
+
+__all__ = ["PLACES", "Place", "PromptMaker", "PromptTokens"]
+
+#: Private-use characters that stand for the image and the user's text while a template is rendered.
+_IMAGE, _TEXT = "\ue0f0", "\ue0f1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What stands in a prompt where an image is.
+
+    Attributes:
+        before, after: text around the image's tokens.
+        token: the token that is repeated for the image.
+    """
+
+    before: str
+    token: str
+    after: str
+
+
+_INTERNVL: Final = Place("<img>", "<IMG_CONTEXT>", "</img>\n")
+_QWEN: Final = Place("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
+#: By the architecture in config.json; as the models' processors and LMDeploy 0.18 write it.
+PLACES: Final = {
+    "InternVLForConditionalGeneration": _INTERNVL,
+    "InternVLChatModel": _INTERNVL,
+    "Qwen2VLForConditionalGeneration": _QWEN,
+    "Qwen2_5_VLForConditionalGeneration": _QWEN,
+    "Qwen3_5ForConditionalGeneration": _QWEN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokens:
+    """A prompt around one image.
+
+    Attributes:
+        before, after: tokens before and after those of the image.
+        image_token: the token that is repeated for the image.
+        lead: what an answer starts with: a space where the prompt ends in a word or colon, else nothing.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    image_token: int
+    lead: str
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.after)
+
+    def around(self, image_tokens: int) -> list[int]:
+        """The whole prompt for an image of so many tokens."""
+        return [*self.before, *[self.image_token] * image_tokens, *self.after]
+
+
+class PromptMaker:
+    """Renders and tokenizes prompts for one model. Safe from several threads at once is only :meth:`text_of`.
+
+    Args:
+        tokenizer: the model's, as Transformers loads it.
+        info: the model.
+
+    Raises:
+        ModelLoadError: the model has no chat template, one that loses the image or the text, or lacks a token.
+    """
+
+    def __init__(self, tokenizer: Any, info: CheckpointInfo) -> None:
+        self._tokenizer = tokenizer
+        self._place = PLACES[info.architecture]
+        token = tokenizer.convert_tokens_to_ids(self._place.token)
+        if token is None or token == tokenizer.unk_token_id:
+            raise ModelLoadError(
+                f"{info.folder}: the tokenizer has no token {self._place.token}, which stands for an image.",
+                hint="Fetch the tokenizer's files again; they may be those of the text model alone.",
+            )
+        self._token = int(token)
+        self._before, self._between, self._after = self._template(info)
+        # Some tokenizers put a space before any text, which is wrong for text that continues another one.
+        first = tokenizer.convert_ids_to_tokens(self._plain("a")[:1])
+        self._anchor = "\n" if first and str(first[0]).startswith("▁") else ""
+        ends = {*info.end_tokens, *([] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)])}
+        #: Tokens that end an answer, in order.
+        self.end_tokens: tuple[int, ...] = tuple(sorted(ends))
+
+    def render(self, text: str) -> PromptTokens:
+        """The prompt of one user message: an image, then ``text``, whose characters never become special tokens."""
+        before = self._special(self._before)
+        after = [*self._special(self._between), *self._continued(text), *self._special(self._after)]
+        return PromptTokens(tuple(before), tuple(after), self._token, lead_after(self._after))
+
+    def answer(self, label: str, lead: str) -> list[int]:
+        """Tokens of a label as an answer."""
+        return self._continued(lead + label)
+
+    def text_of(self, tokens: list[int]) -> str:
+        """The text of generated tokens, without special ones and white space around it."""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def _template(self, info: CheckpointInfo) -> tuple[str, str, str]:
+        content = f"{self._place.before}{_IMAGE}{self._place.after}{_TEXT}"
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, TemplateError) as error:
+            raise ModelLoadError(
+                f"{info.folder}: the model's chat template cannot render a message: {error}.",
+                hint="Choose an instruction-tuned model, whose tokenizer has a chat template.",
+            ) from error
+        if rendered.count(_IMAGE) != 1 or rendered.count(_TEXT) != 1:
+            raise ModelLoadError(f"{info.folder}: the model's chat template loses the image or the text.")
+        before, rest = rendered.split(_IMAGE)
+        between, after = rest.split(_TEXT)
+        return before, between, after
+
+    def _special(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids) if text else []
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+
+    def _continued(self, text: str) -> list[int]:
+        if self._anchor:
+            return self._plain(self._anchor + text)[len(self._plain(self._anchor)) :]
+        return self._plain(text)
