@@ -201,6 +201,65 @@ def chat() -> str:
     return "\n\n".join(parts)
 
 
+CONTENDERS = {
+    "ours": "`prod`",
+    "ours_exact": "`prod-exact`",
+    "documented": "`lmdeploy.pipeline`, documented flags",
+    "defaults": "`lmdeploy.pipeline`, defaults",
+    "server": "`lmdeploy serve api_server`, 64 clients",
+}
+#: The result files on the GPU: what a row is called, the file, the figure and its format.
+GPU_ROWS = (
+    ("images a second, InternVL3-8B", "throughput_8b", "images_per_second", "{:.1f}"),
+    ("images a second, InternVL3-1B", "throughput_1b", "images_per_second", "{:.1f}"),
+    ("images a second, the embedded model", "throughput_tiny", "images_per_second", "{:.0f}"),
+    ("one image at a time, InternVL3-8B, p50, ms", "latency", "p50_ms", "{:.1f}"),
+    ("p95, ms", "latency", "p95_ms", "{:.1f}"),
+    ("p99, ms", "latency", "p99_ms", "{:.1f}"),
+)
+GPU_AIMS = ("throughput_8b", "throughput_1b", "throughput_tiny", "latency", "labels", "gpus", "parity")
+
+
+def has_gpu_results() -> bool:
+    """The parts that the tables are made of have been measured."""
+    names = {*GPU_AIMS, *(name for _, name, _, _ in GPU_ROWS)}
+    return all((ROOT / f"benchmarks/results/classify_gpu_{name}.json").exists() for name in names)
+
+
+def gpu_value(figures: Any, form: str) -> str:
+    """A median with its spread, or a figure over all rounds."""
+    if not isinstance(figures, dict):
+        return form.format(figures)
+    middle, low, high = (form.format(figures[name]) for name in ("median", "min", "max"))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def classify_gpu() -> str:
+    """Classification on the GPU: every contender's figures, then every aim beside what was measured."""
+    lines = ["| H200 | " + " | ".join(CONTENDERS.values()) + " |", "|---" * (len(CONTENDERS) + 1) + "|"]
+    for what, name, figure, form in GPU_ROWS:
+        found = result(f"classify_gpu_{name}")
+        # Percentiles are of all rounds together.
+        figures = found.get("all_rounds", found["figures"])
+        cells = [gpu_value(figures[side][figure], form) if side in figures else "" for side in CONTENDERS]
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    lines += ["", "| what | aim | measured |", "|---|---|---|"]
+    for name in GPU_AIMS:
+        for aim in result(f"classify_gpu_{name}")["aims"]:
+            measured = "not measured" if aim["measured"] is None else f"{aim['measured']:.4g}"
+            short = "" if aim.get("reached") else ", short of it"
+            lines.append(f"| {aim['what']} | {aim['aim'].replace('>=', '≥').replace('<=', '≤')} | {measured}{short} |")
+    large = result("classify_gpu_throughput_8b")
+    if bound := large.get("bound"):
+        lines.append("")
+        lines.append(
+            f"The arithmetic bound of InternVL3-8B: {bound['gflop_a_picture_in_all'] / 1e3:.2f} TFLOP a picture "
+            f"({bound['prompt_tokens']:.0f} prompt tokens) at the {bound['matrix_product_tflops']:.0f} TFLOP/s of a "
+            f"bf16 matrix product in the same run, {bound['images_per_second']:.0f} images a second."
+        )
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
@@ -208,7 +267,10 @@ def main() -> int:
     path = ROOT / "README.md"
     text = path.read_text("utf-8")
     new = text
-    for name, section in (("presets", presets()), ("figures", figures()), ("chat", chat())):
+    sections = {"presets": presets(), "figures": figures(), "chat": chat()}
+    if has_gpu_results():
+        sections["classify-gpu"] = classify_gpu()
+    for name, section in sections.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         new, count = re.subn(pattern, lambda m, s=section: f"{m[1]}{s}\n{m[2]}", new, flags=re.DOTALL)
         if count != 1:
