@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ from fastinfer.engines.llama.binding import Jinja2ChatFormatter, llama
 from fastinfer.errors import ModelLoadError
 
 __all__ = ["LlamaModel", "RenderedPrompt"]
+
+#: Held while anything is handed to a GPU: with two contexts in two threads, llama.cpp's captured CUDA graphs get mixed
+#: up ("illegal instruction", seen on an H200), and it ends the process. What is computed then overlaps all the same.
+_GPU_TURN = threading.RLock()
 
 #: Private-use characters that stand for the image and the user's text while a template is rendered.
 _IMAGE, _TEXT = "\ue0f0", "\ue0f1"
@@ -59,6 +65,8 @@ class LlamaModel:
                 hint="The logger 'fastinfer.llama' says why; the architecture may be newer than the installed "
                 "llama-cpp-python.",
             )
+        #: To be entered around calls that hand work to the device or allocate there.
+        self.turn: AbstractContextManager[Any] = _GPU_TURN if _on_gpu(n_gpu_layers) else nullcontext()
         self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
         self._read_vocabulary()
 
@@ -148,6 +156,10 @@ class LlamaModel:
                 return _split(prompt.removeprefix(bos) if twice else prompt, text)
             cause = None
         raise ModelLoadError("The model's chat template cannot take an image and a text.") from cause
+
+
+def _on_gpu(n_gpu_layers: int) -> bool:
+    return n_gpu_layers != 0 and bool(llama.llama_supports_gpu_offload())
 
 
 def _split(prompt: str, text: str) -> RenderedPrompt:
