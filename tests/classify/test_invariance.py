@@ -99,3 +99,13 @@ def test_more_images_in_a_batch_than_llama_cpp_has_sequences(precise, pictures, 
     assert max(r.timings.batch_size for r in results) > 200
     for at, result in enumerate(results):
         same(result, expected[at % 2], TOLERANCE)
+
+
+@pytest.mark.parametrize("prompt", ["One of {labels}. {image} What is this?", "What is this? {image}"])
+def test_text_before_the_image_is_read_in_its_place(precise, pictures, alone, same, prompt):
+    classifier = precise(labels=LABELS, prompt=prompt)
+    one_by_one = [classifier.classify(image) for image in pictures]
+    for together, single, first in zip(classifier.classify_many(pictures), one_by_one, alone, strict=True):
+        same(together, single, TOLERANCE)
+        assert single.prompt_tokens >= first.prompt_tokens
+        assert single.probabilities != first.probabilities

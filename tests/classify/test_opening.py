@@ -33,12 +33,6 @@ def copied(tmp_path):
     return model, projector
 
 
-def test_an_engine_that_is_not_there_is_explained(monkeypatch):
-    with pytest.raises(EngineUnavailableError, match="turbomind") as error:
-        fastinfer.classifier("prod", labels=["cat", "dog"])
-    assert "embedded" in error.value.hint
-
-
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(PresetError, match="There is no preset 'embeded'") as error:
         fastinfer.classifier("embeded")

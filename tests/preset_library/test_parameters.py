@@ -211,9 +211,22 @@ def test_a_quantised_key_cache_needs_no_flash_attention() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["{label}", "{}", "{0}", "{labels!r}", "{labels} {more}", "a {", "}", "{{labels}}", ""]
+    "prompt",
+    [
+        "{label}",
+        "{}",
+        "{0}",
+        "{labels!r}",
+        "{labels} {more}",
+        "a {",
+        "}",
+        "{{labels}}",
+        "{image} {image}",
+        "{images}",
+        "",
+    ],
 )
-def test_a_prompt_takes_no_brace_but_labels(prompt: str) -> None:
+def test_a_prompt_takes_no_brace_but_labels_and_image(prompt: str) -> None:
     with pytest.raises(PresetError, match=r"prompt: .* is not legal; legal: text, not empty; \{labels\} becomes"):
         preset("embedded", kind="classify").replace(prompt=prompt)
 
@@ -224,8 +237,14 @@ def test_a_prompt_may_name_the_labels_anywhere_or_nowhere() -> None:
     assert base.replace(prompt="Which?").prompt == "Which?"
 
 
+def test_a_prompt_may_say_where_the_image_goes() -> None:
+    base = preset("embedded", kind="classify")
+    assert base.replace(prompt="One of {labels}: {image}").prompt == "One of {labels}: {image}"
+    assert base.replace(open_prompt="Look: {image} What is it?").open_prompt == "Look: {image} What is it?"
+
+
 def test_an_open_prompt_has_no_labels_to_name() -> None:
-    with pytest.raises(PresetError, match=r"open_prompt: .* without braces"):
+    with pytest.raises(PresetError, match=r"open_prompt: .* any other brace is refused"):
         preset("embedded", kind="classify").replace(open_prompt="One of {labels}?")
 
 

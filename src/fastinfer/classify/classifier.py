@@ -19,7 +19,7 @@ from fastinfer.classify.stream import Job, PendingImage, start
 from fastinfer.engines.base import ClassifyEngine, Scores, Task
 from fastinfer.engines.scoring import normalise
 from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
-from fastinfer.images import ImageSource, describe_source, load_image, to_rgb_array
+from fastinfer.images import ImageSource, describe_source, load_rgb_array
 from fastinfer.ordered import check_errors, run, run_async
 from fastinfer.preset_library import Preset
 from fastinfer.provenance import Provenance
@@ -60,6 +60,8 @@ class Classifier:
         self._ahead = ahead
         self._admission = Admission(most_at_once)
         self._pool = ThreadPoolExecutor(decode_workers, thread_name_prefix="fastinfer-decode")
+        # Images that have their places must not queue behind others that wait for one. Its threads come when needed.
+        self._ready = ThreadPoolExecutor(decode_workers, thread_name_prefix="fastinfer-decode-ready")
         self._lock = threading.Lock()
         self._tasks: OrderedDict[LabelSet | None, Task] = OrderedDict()
         self._closed = False
@@ -145,7 +147,7 @@ class Classifier:
         """:meth:`classify` for asyncio; cancelling the task takes the image out of the queue."""
         job = self._job(labels)
 
-        started = start(self._pool, job, image, wait=wait)
+        started = start(self._pool if wait else self._ready, job, image, wait=wait)
 
         async def answered() -> tuple[Scores, float]:
             scores, decode_ms = await asyncio.wrap_future(started)
@@ -217,6 +219,7 @@ class Classifier:
         self._engine.close()
         # Not cancelled but answered: with the engine closed, each of them fails at once with EngineDeadError.
         self._pool.shutdown(wait=True)
+        self._ready.shutdown(wait=True)
 
     def __enter__(self) -> Classifier:
         return self
@@ -255,11 +258,13 @@ class Classifier:
             return task
 
     def _build_task(self, labels: LabelSet | None) -> Task:
+        opening, text = _around_image(self._open_prompt if labels is None else self._prompt)
         if labels is None:
-            return Task(self._open_prompt, None, self._max_label_tokens)
-        prompt = self._prompt.replace("{labels}", ", ".join(labels.texts))
-        trie = labels.build_trie(lambda text: self._engine.tokenize_label(text, prompt))
-        return Task(prompt, trie, self._max_label_tokens)
+            return Task(text, None, self._max_label_tokens, opening)
+        named = ", ".join(labels.texts)
+        opening, text = opening.replace("{labels}", named), text.replace("{labels}", named)
+        trie = labels.build_trie(lambda label: self._engine.tokenize_label(label, text))
+        return Task(text, trie, self._max_label_tokens, opening)
 
     def _start(self, image: ImageSource, task: Task) -> tuple[Future[Scores], float]:
         begun = time.perf_counter()
@@ -267,8 +272,8 @@ class Classifier:
         leave = self._admission.leave
         try:
             self._check_open()
-            picture = load_image(image, max_pixels=self._max_pixels, size=self._engine.description.image_size)
-            scores = self._engine.submit(to_rgb_array(picture), task)
+            pixels = load_rgb_array(image, max_pixels=self._max_pixels, size=self._engine.description.image_size)
+            scores = self._engine.submit(pixels, task)
         except BaseException:
             leave()
             raise
@@ -332,6 +337,12 @@ class _ClassifyJob:
 
     def failed(self, image: ImageSource, error: FastInferError) -> Classification:
         return self._owner._failed(image, error)
+
+
+def _around_image(prompt: str) -> tuple[str, str]:
+    """The text before the image and the text after it, which is all of it where the prompt names no place."""
+    before, place, after = prompt.partition("{image}")
+    return (before, after) if place else ("", prompt)
 
 
 def _too_late(image: ImageSource, timeout: float | None) -> RequestTimeoutError:

@@ -36,14 +36,16 @@ class Task:
     """What to do with an image. Requests that share a task are computed together.
 
     Attributes:
-        prompt: the text that goes with the image.
+        prompt: the text after the image.
         trie: the label set's tokens; None names what is seen instead.
         max_tokens: most tokens of a name, without labels.
+        opening: the text before the image; engines read it once for all images of a task.
     """
 
     prompt: str
     trie: LabelTrie | None
     max_tokens: int
+    opening: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ _LLAMA_MAX_SEQUENCES: Final = 256  # LLAMA_MAX_SEQ in llama.cpp
 _GGML_MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS in ggml
 _MOST_GPUS: Final = 1024  # more than any host has
 _LABELS: Final = "{labels}"
+_IMAGE: Final = "{image}"
 
 
 def _path_to_text(value: object) -> object:
@@ -43,14 +44,17 @@ def _whole_number(value: object) -> object:
     return value
 
 
-def _no_braces(text: str) -> str:
-    if "{" in text or "}" in text:
+def _image_in_braces(text: str) -> str:
+    if text.count(_IMAGE) > 1:
+        raise ValueError("names the image more than once")
+    rest = text.replace(_IMAGE, "")
+    if "{" in rest or "}" in rest:
         raise ValueError("holds a brace")
     return text
 
 
-def _only_labels_in_braces(text: str) -> str:
-    _no_braces(text.replace(_LABELS, ""))
+def _labels_and_image_in_braces(text: str) -> str:
+    _image_in_braces(text.replace(_LABELS, ""))
     return text
 
 
@@ -88,13 +92,16 @@ Gpus = Annotated[
 ]
 Prompt = Annotated[
     Text,
-    AfterValidator(_only_labels_in_braces),
-    Field(description="text, not empty; {labels} becomes the label names, any other brace is refused"),
+    AfterValidator(_labels_and_image_in_braces),
+    Field(
+        description="text, not empty; {labels} becomes the label names, {image}, once, is where the image goes, any "
+        "other brace is refused"
+    ),
 ]
 OpenPrompt = Annotated[
     Text,
-    AfterValidator(_no_braces),
-    Field(description="text, not empty, without braces"),
+    AfterValidator(_image_in_braces),
+    Field(description="text, not empty; {image}, once, is where the image goes, any other brace is refused"),
 ]
 Device = Annotated[
     str,

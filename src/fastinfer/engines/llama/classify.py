@@ -134,7 +134,7 @@ class _Core:
         self._busy = 0
         self._life = Lifeline()
         self._free_by: threading.Thread | None = None
-        self._prompts: dict[str, RenderedPrompt] = {}
+        self._prompts: dict[tuple[str, str], RenderedPrompt] = {}
         on_gpu = config.n_gpu_layers != 0
         with ExitStack() as undo:
             self._model = LlamaModel(config.model, **placement(None, config.n_gpu_layers))
@@ -162,12 +162,12 @@ class _Core:
         for thread in self._threads:
             thread.start()
 
-    def _render(self, text: str) -> RenderedPrompt:
-        prompt = self._prompts.get(text)
+    def _render(self, text: str, opening: str = "") -> RenderedPrompt:
+        prompt = self._prompts.get((text, opening))
         if prompt is None:
             if len(self._prompts) >= _KEPT_PROMPTS:
                 del self._prompts[next(iter(self._prompts))]
-            prompt = self._prompts[text] = self._model.render(text)
+            prompt = self._prompts[text, opening] = self._model.render(text, opening)
         return prompt
 
     def tokenize_label(self, label: str, prompt: str) -> list[int]:
@@ -216,7 +216,7 @@ class _Core:
         while batch := self._next_batch(worker):
             try:
                 with self._condition:
-                    prompt = self._render(batch[0].task.prompt)
+                    prompt = self._render(batch[0].task.prompt, batch[0].task.opening)
                 worker.classify(batch, prompt)
             except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
                 _log.exception("The classification engine has died.")

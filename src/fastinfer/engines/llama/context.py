@@ -74,9 +74,7 @@ class LlamaContext:
             params.samplers = (llama.llama_sampler_seq_config * len(samplers))(*attached)
             params.n_samplers = len(samplers)
             params.n_outputs_max_per_seq = 1
-        self._turn = model.turn
-        with self._turn:
-            self.handle: Any = llama.llama_init_from_model(model.handle, params)
+        self.handle: Any = llama.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise EngineOutOfMemoryError(
                 f"llama.cpp could not create a context of {n_ctx} tokens.", hint="Lower n_ctx or n_batch."
@@ -93,8 +91,7 @@ class LlamaContext:
     def close(self) -> None:
         """Free the cache. Idempotent."""
         if self.handle:
-            with self._turn:
-                llama.llama_free(self.handle)
+            llama.llama_free(self.handle)
             self.handle = None
 
     def copy(self, source: int, target: int, length: int = -1) -> None:
@@ -122,8 +119,7 @@ class LlamaContext:
 
     def attach(self, sequence: int, chain: Any) -> None:
         """Have the device run a chain of samplers on a sequence's scores, or none with None. Takes milliseconds."""
-        with self._turn:
-            llama.llama_set_sampler(self.handle, sequence, chain)
+        llama.llama_set_sampler(self.handle, sequence, chain)
 
     def holds(self, sequence: int, end: int) -> bool:
         """A sequence can be continued from a position: it still has all that a token there looks back on.
@@ -171,14 +167,13 @@ class LlamaContext:
         most = self.n_ubatch if looks_ahead else self.n_batch
         if not 0 < count <= most:
             raise RuntimeError(f"a batch of {count} tokens; the limit is {most}")
-        with self._turn:
-            if embeddings is None:
-                return int(llama.llama_decode(self.handle, self.rows.batch(count)))
-            llama.llama_set_causal_attn(self.handle, not looks_ahead)
-            try:
-                return int(llama.llama_decode(self.handle, self.rows.batch(count, embeddings, positions)))
-            finally:
-                llama.llama_set_causal_attn(self.handle, True)
+        if embeddings is None:
+            return int(llama.llama_decode(self.handle, self.rows.batch(count)))
+        llama.llama_set_causal_attn(self.handle, not looks_ahead)
+        try:
+            return int(llama.llama_decode(self.handle, self.rows.batch(count, embeddings, positions)))
+        finally:
+            llama.llama_set_causal_attn(self.handle, True)
 
     def wait(self) -> None:
         """Wait until the last batch is computed."""
@@ -226,8 +221,7 @@ class LlamaContext:
         rows.positions[:count], rows.sequences[:count], rows.wanted[:count] = positions, sequences, wanted
         if tokens is not None:
             rows.tokens[:count] = tokens
-        with self._turn:
-            code = llama.llama_decode(self.handle, rows.batch(count, embeddings))
+        code = llama.llama_decode(self.handle, rows.batch(count, embeddings))
         if code:
             raise EngineError(f"llama.cpp could not evaluate a batch of {count} tokens (code {code}).")
         self.wait()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,8 @@ from fastinfer.errors import ModelLoadError
 
 __all__ = ["LlamaModel", "RenderedPrompt"]
 
-#: Held while anything is handed to a GPU: with two contexts in two threads, llama.cpp's captured CUDA graphs get mixed
-#: up ("illegal instruction", seen on an H200), and it ends the process. What is computed then overlaps all the same.
-_GPU_TURN = threading.RLock()
-
-#: Private-use characters that stand for the image and the user's text while a template is rendered.
-_IMAGE, _TEXT = "\ue0f0", "\ue0f1"
+#: Private-use characters that stand for the image and the user's texts while a template is rendered.
+_IMAGE, _TEXT, _OPENING = "\ue0f0", "\ue0f1", "\ue0f2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +59,6 @@ class LlamaModel:
                 hint="The logger 'fastinfer.llama' says why; the architecture may be newer than the installed "
                 "llama-cpp-python.",
             )
-        #: To be entered around calls that hand work to the device or allocate there.
-        self.turn: AbstractContextManager[Any] = _GPU_TURN if _on_gpu(n_gpu_layers) else nullcontext()
         self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
         self._read_vocabulary()
 
@@ -123,8 +115,8 @@ class LlamaModel:
             return ""
         return str(llama.llama_vocab_get_text(self.vocabulary_handle, token).decode("utf-8", "replace"))
 
-    def render(self, text: str) -> RenderedPrompt:
-        """The model's chat template around one user message: an image, then ``text``.
+    def render(self, text: str, opening: str = "") -> RenderedPrompt:
+        """The model's chat template around one user message: ``opening``, an image, then ``text``.
 
         Raises:
             ModelLoadError: the model has no chat template, or one that loses the image or the text.
@@ -141,7 +133,7 @@ class LlamaModel:
             )
         except TemplateError as error:
             raise ModelLoadError(f"The model's chat template is no Jinja template: {error}.") from error
-        content = f"{_IMAGE}\n{_TEXT}"
+        content = f"{_OPENING if opening else ''}{_IMAGE}\n{_TEXT}"
         # Templates take the content as a string or as a list of parts; each kind fails on the other in its own way.
         for form in (content, [{"type": "text", "text": content}]):
             try:
@@ -150,20 +142,19 @@ class LlamaModel:
             except (ValueError, TypeError, KeyError, AttributeError, TemplateError) as error:
                 cause: Exception | None = error
                 continue
-            if prompt.count(_IMAGE) == 1 and prompt.count(_TEXT) == 1:
+            if prompt.count(_IMAGE) == 1 and prompt.count(_TEXT) == 1 and prompt.count(_OPENING) == bool(opening):
                 # Where the tokenizer adds the first token by itself, the template must not add it again.
                 twice = bool(bos) and llama.llama_vocab_get_add_bos(self.vocabulary_handle)
-                return _split(prompt.removeprefix(bos) if twice else prompt, text)
+                return _split(prompt.removeprefix(bos) if twice else prompt, text, opening)
             cause = None
         raise ModelLoadError("The model's chat template cannot take an image and a text.") from cause
 
 
-def _on_gpu(n_gpu_layers: int) -> bool:
-    return n_gpu_layers != 0 and bool(llama.llama_supports_gpu_offload())
-
-
-def _split(prompt: str, text: str) -> RenderedPrompt:
-    before, rest = prompt.split(_IMAGE)
+def _split(prompt: str, text: str, opening: str) -> RenderedPrompt:
+    lead_in, rest = prompt.split(_IMAGE)
+    before, _, near = lead_in.partition(_OPENING)
     between, after = rest.split(_TEXT)
-    parts: list[tuple[str | None, bool]] = [(before, True), (None, True), (between + text, False), (after, True)]
+    parts: list[tuple[str | None, bool]] = [
+        (before, True), (opening + near, False), (None, True), (between + text, False), (after, True),
+    ]  # fmt: skip
     return RenderedPrompt(tuple(p for p in parts if p[0] != ""), lead_after(after))

@@ -109,9 +109,7 @@ class ImageEncoder:
         params.batch_max_tokens = batch_tokens
         if use_gpu:
             params.device = device
-        self._turn = model.turn
-        with self._turn:
-            self.handle: Any = mtmd.mtmd_init_from_file(str(path).encode(), model.handle, params)
+        self.handle: Any = mtmd.mtmd_init_from_file(str(path).encode(), model.handle, params)
         if not self.handle or not mtmd.mtmd_support_vision(self.handle):
             self.close()
             raise ModelLoadError(
@@ -128,8 +126,7 @@ class ImageEncoder:
     def close(self) -> None:
         """Free the encoder. Idempotent."""
         if self.handle:
-            with self._turn:
-                mtmd.mtmd_free(self.handle)
+            mtmd.mtmd_free(self.handle)
         self.handle = None
 
     def prepare(self, prompt: RenderedPrompt, pixels: Pixels, *, begins: bool = True) -> Prepared:
@@ -173,9 +170,7 @@ class ImageEncoder:
         """Fill in the embeddings of image chunks, as many at a time as the encoder takes."""
         waiting = list(chunks)
         while waiting:
-            with self._turn:
-                taken = self._encode_some(waiting)
-            waiting = waiting[taken:]
+            waiting = waiting[self._encode_some(waiting) :]
 
     def _encode_some(self, chunks: Sequence[Chunk]) -> int:
         batch = mtmd.mtmd_batch_init(self.handle)
@@ -221,18 +216,17 @@ class ImageEncoder:
         """
         reached = ctypes.c_int32()
         embeddings = np.ascontiguousarray(chunk.embeddings)
-        with self._turn:
-            code = mtmd.mtmd_helper_decode_image_chunk(
-                self.handle,
-                context,
-                chunk.handle,
-                embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
-                position,
-                sequence,
-                n_batch,
-                ctypes.byref(reached),
-                mtmd.mtmd_helper_post_decode_callback(0),
-                None,
-            )
+        code = mtmd.mtmd_helper_decode_image_chunk(
+            self.handle,
+            context,
+            chunk.handle,
+            embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+            position,
+            sequence,
+            n_batch,
+            ctypes.byref(reached),
+            mtmd.mtmd_helper_post_decode_callback(0),
+            None,
+        )
         if code:
             raise EngineError(f"llama.cpp could not evaluate an image (code {code}).")
