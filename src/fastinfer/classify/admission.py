@@ -19,7 +19,7 @@ class Admission:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._count = 0
+        self._count = self._waiting = 0
         self._open = True
         self._changed = threading.Condition()
 
@@ -39,12 +39,16 @@ class Admission:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._changed.wait(left)
+                self._waiting += 1
+                try:
+                    self._changed.wait(left)
+                finally:
+                    self._waiting -= 1
             self._count += 1
             return True
 
     def enter_now(self) -> None:
-        """Take a place without waiting.
+        """Take a place without waiting, and never one that others wait for.
 
         Raises:
             QueueFullError: there is none.
@@ -52,9 +56,10 @@ class Admission:
         if self._limit is None:
             return
         with self._changed:
-            if self._open and self._count >= self._limit:
+            if self._open and self._count + self._waiting >= self._limit:
                 raise QueueFullError(
-                    f"{self._count} images are in work, as many as max_concurrent_requests allows.",
+                    f"{self._count} images are in work and {self._waiting} wait; max_concurrent_requests is "
+                    f"{self._limit}.",
                     hint="Wait and try again, leave wait=False out, or raise max_concurrent_requests.",
                 )
             self._count += 1

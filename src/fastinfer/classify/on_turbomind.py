@@ -29,23 +29,29 @@ def open_on_turbomind(
     """Load the model; see :func:`fastinfer.classifier`. What can be refused is refused before it is loaded."""
     # Imported here so that none of it is loaded with the package.
     from fastinfer.engines.turbomind.gpus import gpus
+    from fastinfer.engines.turbomind.importing import import_lmdeploy
     from fastinfer.engines.turbomind.pictures import Preparation, preparation_for
-    from fastinfer.engines.turbomind.preflight import check_gpus, check_image_tokens, check_model
+    from fastinfer.engines.turbomind.preflight import check_architecture, check_gpus, check_image_tokens, check_model
     from fastinfer.engines.turbomind.settings import effective_settings, replica_devices
 
     present = gpus()  # before gigabytes are fetched for a machine that cannot use them
+    import_lmdeploy()  # likewise
     checkpoint = resolve_checkpoint(model, remote_code=parameters.trust_remote_code)
+    check_architecture(checkpoint.folder)
     info = describe_checkpoint(checkpoint.folder)
     check_model(info, trust_remote_code=parameters.trust_remote_code)
     groups = replica_devices(parameters)
     settings, adjustments = effective_settings(parameters, info, devices=groups[0])
-    check_image_tokens(info, settings, parameters.max_tiles * (info.image_tokens or 0))
+    # Where an image is cut, the whole of it follows as one more tile.
+    tiles = parameters.max_tiles + 1 if parameters.max_tiles > 1 else 1
+    check_image_tokens(info, settings, tiles * (info.image_tokens or 0))
     bfloat16 = check_gpus(present, [device for group in groups for device in group], info, parameters.tp)
     settings, adjustments = effective_settings(parameters, info, devices=groups[0], bfloat16=bfloat16)
     if strict:
         refuse_adjustments(preset.name, adjustments)
 
     from fastinfer.engines.turbomind.opening import open_engine
+    from fastinfer.engines.turbomind.pipeline_model import ImageLimits
 
     def preparation(dtype: str) -> Preparation | None:
         return preparation_for(
@@ -64,6 +70,7 @@ def open_on_turbomind(
                 info,
                 own,
                 preparation=preparation,
+                limits=ImageLimits(parameters.max_tiles, parameters.min_image_pixels, parameters.max_image_pixels),
                 label_tolerance=parameters.label_tolerance,
                 trust_remote_code=parameters.trust_remote_code,
             )

@@ -219,6 +219,8 @@ _READERS: Final[Mapping[str, Callable[[Fields, Fields, Fields], ImageUse]]] = {
     "Qwen2_5_VLForConditionalGeneration": _qwen2_5_vl,
     "Qwen3_5ForConditionalGeneration": _qwen3_5,
     "Qwen3_5MoeForConditionalGeneration": _qwen3_5,
+    "InternS2PreviewForConditionalGeneration": _qwen3_5,
+    "InternS2MobiusForConditionalGeneration": _qwen3_5,
 }
 
 

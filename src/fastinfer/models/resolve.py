@@ -10,7 +10,8 @@ from typing import Final
 from fastinfer.errors import ModelNotFoundError
 from fastinfer.models.embedded_chat import EMBEDDED_CHAT, embedded_chat
 from fastinfer.models.filenames import is_gguf
-from fastinfer.models.hub import HubName, model_from_hub
+from fastinfer.models.hub import model_from_hub
+from fastinfer.models.hub_access import HubName
 from fastinfer.models.local import existing_path, model_at, no_such_path
 from fastinfer.models.model import GgufModel, checked_model
 
@@ -18,9 +19,6 @@ __all__ = ["resolve_gguf"]
 
 _EMBEDDED: Final = "embedded"
 _FOLDER: Final = Path(__file__).with_name("embedded")
-_ON_HUB: Final = re.compile(
-    r"(?P<repo>(?!\.{1,2}/)[\w.-]+/[\w.-]+)(?::(?P<quant>[\w.-]+))?(?:@(?P<revision>[\w.+-][\w./+-]*))?", re.ASCII
-)
 
 
 def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None) -> GgufModel:
@@ -68,10 +66,10 @@ def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
     path = existing_path(text)
     if path is not None:
         return model_at(path)
-    match = _ON_HUB.fullmatch(text)
-    if match is None or is_gguf(match["repo"]) or is_gguf(match["quant"] or "") or ".." in (match["revision"] or ""):
+    on_hub = HubName.parse(text)
+    if on_hub is None or is_gguf(on_hub.repo) or is_gguf(on_hub.quant or ""):
         raise no_such_path(text)
-    return model_from_hub(HubName(match["repo"], match["quant"], match["revision"]), cache_dir)
+    return model_from_hub(on_hub, cache_dir)
 
 
 def _embedded() -> GgufModel:

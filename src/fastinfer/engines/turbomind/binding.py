@@ -91,7 +91,8 @@ class TurboMindModel:
     """A model loaded into TurboMind. One thread at a time may call it; callbacks come from TurboMind's own thread.
 
     Attributes:
-        dtype: ``"bfloat16"`` or ``"float16"``, what TurboMind computes in.
+        dtype: ``"bfloat16"`` or ``"float16"``, what TurboMind computes text in.
+        pixel_dtype: the same for images; a quantised model may have them different.
         vocabulary: rows of the output matrix.
         tokenizer: Transformers' tokenizer of the model.
         version: LMDeploy's.
@@ -101,14 +102,14 @@ class TurboMindModel:
         self._engine, self._tm, self._torch = engine, module, torch
         self._rows = "last_hidden_state" if hidden_rows else "logits"
         self._handles: list[Any] = []
+        self._generations: dict[tuple[int, tuple[int, ...]], Any] = {}
         self._sessions = itertools.count(1)
         self._images = itertools.count(1)
         self._salt = os.urandom(_FINGERPRINT_BYTES - 8)
-        self._type = getattr(torch, engine.engine_config.dtype)
-        # TurboMind's own copy of pixels holds its stream up, a twelfth of the time of a small model. With the layers
-        # split over several GPUs each of them needs the pixels, and TurboMind hands them out.
-        devices = engine.devices
-        self._uploads: Any = torch.cuda.Stream(devices[0]) if len(devices) == 1 else None
+        encoder = getattr(engine.source_model, "_vision_data_type", None)
+        types = {module.DataType.TYPE_BF16: "bfloat16", module.DataType.TYPE_FP16: "float16"}
+        self.pixel_dtype: str = types.get(encoder, engine.engine_config.dtype)
+        self._pixel_type = getattr(torch, self.pixel_dtype)
         self.dtype: str = engine.engine_config.dtype
         self.vocabulary = int(engine._vocab_size)
         self.tokenizer: Any = engine.tokenizer.model.model
@@ -116,11 +117,7 @@ class TurboMindModel:
 
     def picture(self, image: PreparedImage, offset: int) -> Picture:
         """An image at its place in a prompt. Safe from any thread."""
-        pixels = self._torch.from_numpy(image.data.view("int16")).view(self._type)
-        if self._uploads is not None:
-            with self._torch.cuda.stream(self._uploads):
-                pixels = pixels.to(self._uploads.device, non_blocking=True)
-            self._uploads.synchronize()
+        pixels = self._torch.from_numpy(image.data.view("int16")).view(self._pixel_type)
         fingerprint = self._salt + next(self._images).to_bytes(8, "little")
         return Picture(pixels, image.grid, offset, image.tokens, fingerprint)
 
@@ -149,13 +146,16 @@ class TurboMindModel:
         inputs = self._tm.TensorMap()
         inputs["input_ids"] = self._tm.from_dlpack(self._torch.tensor(tokens, dtype=self._torch.int32))
         multimodal = {
+            "modality": "image",
             "pixel_values": picture.pixels,
             "offset": picture.offset,
             "image_tokens": picture.tokens,
             "fingerprint": picture.fingerprint,
         }
         if picture.grid is not None:
+            # LMDeploy's parsers of the Qwen families take where an image begins and ends.
             multimodal["image_grid_thw"] = picture.grid
+            multimodal["offset"] = (picture.offset, picture.offset + picture.tokens)
         session = self._tm.SessionParam(id=next(self._sessions), step=0)
         ticket.outputs, ticket.state, _ = handle.forward(
             inputs,
@@ -178,7 +178,8 @@ class TurboMindModel:
         if state.status == FINISHED:
             count = state.seq_len - ticket.prompt_tokens
             made = self._tensor(outputs, "output_ids")[ticket.prompt_tokens : state.seq_len].tolist()
-            return Outcome(made, self._tensor(outputs, self._rows)[:count])
+            # Copied, because the handle's next request may write to the same place.
+            return Outcome(made, self._tensor(outputs, self._rows)[:count].clone())
         if state.status == _CANCELLED:
             return EngineError("The request was cancelled in the engine.")
         meaning = _MEANINGS.get(state.status, f"status {state.status}")
@@ -197,7 +198,7 @@ class TurboMindModel:
         if engine is None:
             return
         self._handles.clear()
-        self.tokenizer = self._uploads = None
+        self.tokenizer = None
         engine.close()
         del engine
         # The weights hang in reference cycles of LMDeploy's loader, and torch keeps what it once allocated.
@@ -208,6 +209,10 @@ class TurboMindModel:
         return self._torch.from_dlpack(outputs[name])
 
     def _generation(self, most_tokens: int, end_tokens: Sequence[int]) -> Any:
+        """The configuration of a request; one serves all requests that ask for the same, as TurboMind copies it."""
+        found = self._generations.get((most_tokens, tuple(end_tokens)))
+        if found is not None:
+            return found
         made = self._tm.GenerationConfig()
         made.max_new_tokens = most_tokens
         made.top_k, made.top_p, made.min_p, made.temperature = 1, 1.0, 0.0, 1.0
@@ -220,6 +225,7 @@ class TurboMindModel:
             made.output_logits = _GENERATION
         else:
             made.output_last_hidden_state = _GENERATION
+        self._generations[most_tokens, tuple(end_tokens)] = made
         return made
 
 
@@ -275,7 +281,7 @@ def missing_names(turbomind: Any) -> list[str]:
     return missing
 
 
-_MODULE_NAMES: Final = ("GenerationConfig", "SessionParam", "TensorMap", "from_dlpack", "multimodal")
+_MODULE_NAMES: Final = ("DataType", "GenerationConfig", "SessionParam", "TensorMap", "from_dlpack", "multimodal")
 _METHODS: Final = {
     "from_pretrained": ("pretrained_model_name_or_path", "engine_config", "trust_remote_code"),
     "mm_input_converter": ("multimodal",),

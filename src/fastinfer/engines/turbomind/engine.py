@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 _KEPT_TASKS: Final = 64
 #: Seconds that closing waits for TurboMind to give up what it computes.
 _PATIENCE: Final = 30.0
+#: Seconds that the thread lets work gather once it has begun to come. TurboMind ends a batch with one call an image;
+#: read one by one, each would cost a dozen operations on the GPU and as many turns at the interpreter's lock.
+_GATHERING: Final = 0.0002
 
 
 class TurbomindClassifyEngine:
@@ -116,6 +119,14 @@ class _Prompted:
     prompt: PromptTokens
     answer_tokens: int
     wanted: dict[int, Wanted] = field(default_factory=dict)
+    whole: dict[int, list[int]] = field(default_factory=dict)
+
+    def around(self, image_tokens: int) -> list[int]:
+        """The whole prompt for an image of so many tokens; shared by all its images, so not to be changed."""
+        found = self.whole.get(image_tokens)
+        if found is None:
+            found = self.whole[image_tokens] = self.prompt.around(image_tokens)
+        return found
 
     def asks(self, node: Node) -> Wanted:
         found = self.wanted.get(node.index)
@@ -141,7 +152,7 @@ class _Request:
     batch: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Row:
     """What a ticket is for: a branch of the request's trie, or its name where it has none."""
 
@@ -178,6 +189,7 @@ class _Core:
         self._images: deque[_Row] = deque()
         self._branches: deque[_Row] = deque()
         self._computing: set[Ticket] = set()
+        self._collected: list[tuple[_Row, Outcome]] = []
         self._thread = threading.Thread(target=self._run, name="fastinfer-turbomind", daemon=True)
         self._thread.start()
 
@@ -197,7 +209,7 @@ class _Core:
             picture=self._model.picture(image, len(prompted.prompt.before)),
             task=task,
             prompted=prompted,
-            tokens=prompted.prompt.around(image.tokens),
+            tokens=prompted.around(image.tokens),
             future=Future(),
             walk=None if task.trie is None else BranchWalk(task.trie, self._tolerance),
             arrived=arrived,
@@ -226,7 +238,7 @@ class _Core:
             found = self._tasks.get(task)
             if found is None:
                 answer = task.max_tokens if task.trie is None else _depth(task.trie.root)
-                found = self._tasks[task] = _Prompted(self._prompts.render(task.prompt), answer)
+                found = self._tasks[task] = _Prompted(self._prompts.render(task.prompt, task.opening), answer)
                 if len(self._tasks) > _KEPT_TASKS:
                     self._tasks.popitem(last=False)
             else:
@@ -258,25 +270,27 @@ class _Core:
 
     def _work(self) -> None:
         while True:
-            rows: list[tuple[_Row, Outcome]] = []
             stop = False
             for item in self._next_items():
                 if isinstance(item, _Stop):
                     stop = True
                 elif isinstance(item, Ticket):
-                    self._collect(item, rows)
+                    self._collect(item)
                 elif item.future.set_running_or_notify_cancel():
                     self._images.append(_Row(item, None if item.walk is None else item.walk.root))
             if not stop:
                 self._hand_over()
-            if rows:
-                self._read(rows)
+            if self._collected:
+                self._read(self._collected)
+                self._collected = []
             if stop:
                 return
             self._hand_over()
 
     def _next_items(self) -> list[_Request | Ticket | _Stop]:
         items = [self._inbox.get()]
+        if len(self._computing) > 1:  # more will come; an image on its own does not wait
+            time.sleep(_GATHERING)
         while True:
             try:
                 items.append(self._inbox.get_nowait())
@@ -305,7 +319,7 @@ class _Core:
         )
         self._computing.add(ticket)
 
-    def _collect(self, ticket: Ticket, rows: list[tuple[_Row, Outcome]]) -> None:
+    def _collect(self, ticket: Ticket) -> None:
         if ticket not in self._computing:
             return  # collected before; TurboMind may call twice
         outcome = self._model.collect(ticket)
@@ -313,9 +327,8 @@ class _Core:
             return
         self._computing.remove(ticket)
         row: _Row = ticket.subject
-        row.request.waiting -= 1
         if isinstance(outcome, Outcome):
-            rows.append((row, outcome))
+            self._collected.append((row, outcome))
         else:
             _fail(row.request, outcome)
 
@@ -340,12 +353,14 @@ class _Core:
             request.batch = max(request.batch, len(rows))
             if row.branch is None:
                 chances = [float(next(scores).tokens[0]) for _ in outcome.tokens]
-                self._finish(request, None, self._naming(request, outcome.tokens, chances))
+                naming = self._prompts.naming(outcome.tokens, chances, request.task.max_tokens)
+                self._finish(request, None, naming)
                 continue
             walk = request.walk
             assert walk is not None
             score = next(scores)
             walk.add(row.branch, score.tokens, score.end)
+            request.waiting -= 1
             if request.waiting == 0 and not request.future.done():
                 self._go_on(request, walk)
 
@@ -356,20 +371,6 @@ class _Core:
             self._branches.extend(_Row(request, branch) for branch in following)
         else:
             self._finish(request, walk.scores(), None)
-
-    def _naming(self, request: _Request, tokens: list[int], chances: list[float]) -> Naming:
-        """The name in generated tokens; the token that ends it counts too, others beyond the limit do not."""
-        kept: list[int] = []
-        total = 0.0
-        for token, chance in zip(tokens, chances, strict=True):
-            ended = token in self._prompts.end_tokens
-            if ended or len(kept) < request.task.max_tokens:
-                total += chance
-            if ended:
-                return Naming(self._prompts.text_of(kept), float(np.exp(total)), True)
-            if len(kept) < request.task.max_tokens:
-                kept.append(token)
-        return Naming(self._prompts.text_of(kept), float(np.exp(total)), False)
 
     def _finish(self, request: _Request, labels: npt.NDArray[np.float64] | None, naming: Naming | None) -> None:
         now = time.perf_counter()
@@ -389,6 +390,7 @@ class _Core:
         """Answer everyone who waits, let TurboMind finish, and free the memory."""
         waiting = {row.request for row in (*self._images, *self._branches)}
         waiting |= {ticket.subject.request for ticket in self._computing}
+        waiting |= {row.request for row, _ in self._collected}
         waiting |= {item for item in self._left() if isinstance(item, _Request)}
         for request in waiting:
             dead = EngineDeadError(
@@ -412,7 +414,7 @@ class _Core:
                 _log.error("TurboMind did not give %d requests up; its memory stays taken.", len(self._computing))
                 return
             if isinstance(item, Ticket):
-                self._collect(item, [])
+                self._collect(item)
         self._rows.close()
         self._model.close()
 
@@ -421,7 +423,7 @@ class _Core:
         while not self._inbox.empty():
             item = self._inbox.get()
             if isinstance(item, Ticket):
-                self._collect(item, [])
+                self._collect(item)
             items.append(item)
         return items
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from fastinfer.engines.turbomind.settings import EngineSettings
+from fastinfer.engines.turbomind.settings import PASS_TOKENS, EngineSettings
 from fastinfer.errors import EngineOutOfMemoryError
 from fastinfer.models import CheckpointInfo
 
@@ -23,44 +23,62 @@ class MemoryNeed:
     """Bytes on each GPU.
 
     Attributes:
-        weights: the model's, split over the GPUs of one replica.
+        weights: the model's, split over the GPUs of one replica; those saved in 32 bits are loaded in 16.
         head: the output matrix, kept a second time to score labels in float32.
-        activations: of a pass with as many tokens as the settings allow, and TurboMind's fixed buffers.
+        fixed: TurboMind's buffers and kernels, and the CUDA context.
+        passing: activations of a pass, for each of its tokens.
         token: of the KV cache, for each token.
-        tokens: that the cache must hold at least, so that one full request fits in beside a running pass.
+        tokens: of a pass, as many as the settings allow.
+        request: tokens of one full request, which the cache must hold beside those of a running pass.
     """
 
     weights: int
     head: int
-    activations: int
+    fixed: int
+    passing: int
     token: int
     tokens: int
+    request: int
+
+    @property
+    def activations(self) -> int:
+        """Bytes of a full pass, fixed ones included."""
+        return self.fixed + self.passing * self.tokens
 
     @property
     def cache(self) -> int:
         """Bytes that the cache must have at least."""
-        return self.token * self.tokens
+        return self.token * (self.tokens + self.request)
+
+    def fits(self, free: int, share: float) -> bool:
+        """Whether all of it fits ``free`` bytes of which the cache gets ``share``, counted after the weights."""
+        rest = free - self.weights
+        cache = int(share * rest)
+        return cache >= self.cache and rest - cache >= self.head + self.activations
 
 
 def memory_need(info: CheckpointInfo, settings: EngineSettings) -> MemoryNeed:
     """What the model takes with these settings.
 
     The KV cache holds for each token and layer a key and a value of ``kv_heads * head_dim`` numbers: 16 bits each, or
-    8 or 4 with a scale and an offset of 16 bits for each head.
+    8 or 4 with a scale and an offset of 16 bits for each head. Split over more GPUs than there are such heads, each GPU
+    has a whole one.
     """
     text = info.text
     bits = settings.quant_policy or 16
     scales = 32 if settings.quant_policy else 0
-    token = 2 * text.layers * text.kv_heads * (text.head_dim * bits + scales) // 8 // settings.tp
+    heads = max(1, text.kv_heads // settings.tp)
+    halves = 2 if info.dtype == "float32" and info.quantisation is None else 1
     widest = _mlp_width(info) // settings.tp + _HIDDEN_WIDTHS * text.hidden
-    passes = settings.max_prefill_token_num * 2 * widest
     head = 0 if info.head is None else 2 * info.head.shape[0] * info.head.shape[1]
     return MemoryNeed(
-        weights=info.weight_bytes // settings.tp,
+        weights=info.weight_bytes // halves // settings.tp,
         head=head,
-        activations=_FIXED + passes,
-        token=token,
-        tokens=settings.max_prefill_token_num + settings.request_limit,
+        fixed=_FIXED,
+        passing=2 * widest,
+        token=2 * text.layers * heads * (text.head_dim * bits + scales) // 8,
+        tokens=settings.max_prefill_token_num,
+        request=settings.request_limit,
     )
 
 
@@ -77,32 +95,57 @@ def check_memory(info: CheckpointInfo, settings: EngineSettings, *, free: int, g
         EngineOutOfMemoryError: it does not fit; the hint says what to lower and to which value.
     """
     need = memory_need(info, settings)
-    rest = free - need.weights
-    cache = int(settings.cache_max_entry_count * rest)
-    if rest > 0 and cache >= need.cache and rest - cache >= need.head + need.activations:
+    if need.fits(free, settings.cache_max_entry_count):
         return
     total = need.weights + need.head + need.activations + need.cache
     raise EngineOutOfMemoryError(
         f"{info.folder.name} does not fit {gpu}: {_gib(total)} are needed (weights {_gib(need.weights)}, "
         f"label scoring {_gib(need.head)}, activations {_gib(need.activations)}, "
         f"KV cache {_gib(need.cache)}), {_gib(free)} are free.",
-        hint=_remedy(need, settings, rest, cache),
+        hint=_remedy(need, settings, free),
     )
 
 
-def _remedy(need: MemoryNeed, settings: EngineSettings, rest: int, cache: int) -> str:
-    beside = need.head + need.activations
-    if rest <= need.head + _FIXED + need.cache // 8:
-        return "Take a smaller or quantised model (model_format), or split it over several GPUs with tp."
-    if rest >= beside + need.cache:
-        # Enough in all, but shared out wrongly.
-        low, high = need.cache / rest, (rest - beside) / rest
-        wanted = round((low + high) / 2, 3)
-        verb = "Raise" if cache < need.cache else "Lower"
-        return f"{verb} cache_max_entry_count from {settings.cache_max_entry_count:g} to {wanted:g}."
-    share = (rest - need.head - _FIXED) / (need.activations - _FIXED + need.cache)
-    batch = max(1, int(settings.max_batch_size * share * 0.9))
-    return f"Lower max_batch_size from {settings.max_batch_size} to {batch}, or free memory that others hold."
+def _remedy(need: MemoryNeed, settings: EngineSettings, free: int) -> str:
+    """What to change, and to which value, so that :func:`check_memory` passes."""
+    share = _share(need, settings, free)
+    if share is not None:
+        return f"{_moved(settings, share)}."
+    beside = need.weights + need.head + need.fixed + need.token * need.request
+    room = (free - beside) // (need.passing + need.token)
+    # The engine is given a pass of max_batch_size requests or PASS_TOKENS, unless the preset asks for more tokens.
+    most = min(settings.max_batch_size - 1, room // need.request, (PASS_TOKENS - 1) // need.request)
+    for batch in (settings.max_batch_size, *range(most, 0, -1)):
+        tokens = min(batch * need.request, PASS_TOKENS)
+        share = _share(replace(need, tokens=tokens), settings, free) if tokens < need.tokens else None
+        if share is None:
+            continue
+        lower = f"Lower max_batch_size from {settings.max_batch_size} to {batch}, with max_prefill_token_num at most"
+        if batch == settings.max_batch_size:
+            lower = f"Lower max_prefill_token_num from {need.tokens} to"
+        also = "" if share == settings.cache_max_entry_count else f" {_moved(settings, share)} as well."
+        return f"{lower} {tokens}, or free memory that others hold.{also}"
+    return (
+        "Take a smaller or quantised model (model_format), split it over several GPUs with tp, or free memory that "
+        "others hold."
+    )
+
+
+def _share(need: MemoryNeed, settings: EngineSettings, free: int) -> float | None:
+    """The cache's share with which all fits: the one that is set, else the roundest in the middle of those that do."""
+    if need.fits(free, settings.cache_max_entry_count):
+        return settings.cache_max_entry_count
+    rest = free - need.weights
+    if rest <= 0:
+        return None
+    middle = (need.cache + rest - need.head - need.activations) / 2 / rest
+    rounded = (round(middle, digits) for digits in range(1, 7))
+    return next((share for share in rounded if 0 < share < 1 and need.fits(free, share)), None)
+
+
+def _moved(settings: EngineSettings, share: float) -> str:
+    before = settings.cache_max_entry_count
+    return f"{'Raise' if share > before else 'Lower'} cache_max_entry_count from {before:g} to {share:g}"
 
 
 def _mlp_width(info: CheckpointInfo) -> int:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fastinfer.engines.base import ClassifyEngine
 from fastinfer.engines.turbomind.binding import open_model
 from fastinfer.engines.turbomind.configs import engine_config
 from fastinfer.engines.turbomind.engine import TurbomindClassifyEngine
 from fastinfer.engines.turbomind.importing import import_lmdeploy
 from fastinfer.engines.turbomind.memory import check_memory
 from fastinfer.engines.turbomind.pictures import Preparation
-from fastinfer.engines.turbomind.prompt import PromptMaker
+from fastinfer.engines.turbomind.pipeline import PIPELINE_PATH, open_pipeline
+from fastinfer.engines.turbomind.pipeline_model import ImageLimits
+from fastinfer.engines.turbomind.prompt import PLACES, PromptMaker
 from fastinfer.engines.turbomind.rows import HiddenRows, Rows, ScoreRows
 from fastinfer.engines.turbomind.settings import EngineSettings
-from fastinfer.errors import EngineUnavailableError, ModelLoadError
+from fastinfer.errors import EngineUnavailableError
 from fastinfer.models import CheckpointInfo
 
 __all__ = ["Opened", "open_engine"]
@@ -24,7 +29,7 @@ __all__ = ["Opened", "open_engine"]
 class Opened:
     """A running engine, and how it scores rows, for provenance."""
 
-    engine: TurbomindClassifyEngine
+    engine: ClassifyEngine
     path: str
 
 
@@ -33,6 +38,7 @@ def open_engine(
     settings: EngineSettings,
     *,
     preparation: Callable[[str], Preparation | None],
+    limits: ImageLimits,
     label_tolerance: float,
     trust_remote_code: bool,
 ) -> Opened:
@@ -41,7 +47,9 @@ def open_engine(
     Args:
         info: the model.
         settings: what TurboMind gets.
-        preparation: how images are prepared, given the type that TurboMind computes in.
+        preparation: how images are prepared, given the type that TurboMind computes in; None for a model whose images
+            LMDeploy's pipeline has to prepare.
+        limits: how large an image may be, for that pipeline.
         label_tolerance: see :class:`fastinfer.engines.branches.BranchWalk`.
         trust_remote_code: run Python code that comes with the checkpoint.
 
@@ -50,7 +58,10 @@ def open_engine(
         EngineOutOfMemoryError: it does not fit what is free on the GPU.
         ModelLoadError: the checkpoint cannot be loaded.
     """
+    # TurboMind reads this once in a process; LMDeploy's own messages go through its logger.
+    os.environ.setdefault("TM_LOG_LEVEL", settings.log_level)
     import_lmdeploy()
+    logging.getLogger("lmdeploy").setLevel(settings.log_level)
     import torch
 
     if not torch.cuda.is_available():
@@ -58,9 +69,15 @@ def open_engine(
             f"torch {torch.__version__} cannot use the GPU that the driver sees.",
             hint="Install a torch for the driver's version of CUDA (nvidia-smi shows it), or update the driver.",
         )
+    direct = info.architecture in PLACES and preparation("bfloat16") is not None
+    if not direct:
+        info = replace(info, head=None)  # it is not kept a second time
     for device in settings.devices:
         free, _ = torch.cuda.mem_get_info(device)
         check_memory(info, settings, free=free, gpu=f"GPU {device} ({torch.cuda.get_device_name(device)})")
+    if not direct:
+        pipeline = open_pipeline(info, settings, limits, trust_remote_code=trust_remote_code)
+        return Opened(pipeline, PIPELINE_PATH)
     hidden = info.head is not None
     model = open_model(info.folder, engine_config(settings), trust_remote_code=trust_remote_code, hidden_rows=hidden)
     rows: Rows | None = None
@@ -71,9 +88,8 @@ def open_engine(
             if info.head is None
             else HiddenRows(info.head, model.dtype, settings.devices[0], prompts.end_tokens)
         )
-        prepared = preparation(model.dtype)
-        if prepared is None:
-            raise ModelLoadError(f"{info.folder}: there is no preparation of images for {info.architecture}.")
+        prepared = preparation(model.pixel_dtype)
+        assert prepared is not None  # as for bfloat16 above
         engine = TurbomindClassifyEngine(
             model,
             rows,

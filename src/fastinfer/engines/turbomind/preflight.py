@@ -3,24 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from fastinfer.engines.turbomind.gpus import Gpu
+from fastinfer.engines.turbomind.pipeline import PIPELINE_ARCHITECTURES
 from fastinfer.engines.turbomind.prompt import PLACES
 from fastinfer.engines.turbomind.settings import EngineSettings
 from fastinfer.errors import EngineUnavailableError, ModelLoadError, PresetError, PromptTooLongError
 from fastinfer.models import CheckpointInfo
+from fastinfer.models.checkpoint import read_config
+from fastinfer.models.checkpoint_parts import first_architecture
 
-__all__ = ["TEXT_HEAD_SIZES", "VISION_HEAD_SIZES", "check_gpus", "check_image_tokens", "check_model"]
+__all__ = [
+    "TEXT_HEAD_SIZES",
+    "TEXT_MODELS",
+    "check_architecture",
+    "check_gpus",
+    "check_image_tokens",
+    "check_model",
+    "vision_head_sizes",
+]
 
-#: Widths of attention heads that TurboMind 0.18 has kernels for; Qwen's 80 is padded by LMDeploy to 128.
+#: Widths of attention heads that TurboMind 0.18 has kernels for.
 TEXT_HEAD_SIZES: Final = (64, 128, 256)
-VISION_HEAD_SIZES: Final = (64, 72, 80, 128)
 #: Compute capability of the oldest GPUs that TurboMind has kernels for, Volta, and of the first with bfloat16, Ampere.
 _OLDEST: Final = (7, 0)
 _BFLOAT16: Final = (8, 0)
 _FORMATS: Final = ("awq", "compressed-tensors", "fp8", "gptq", "mxfp4")
+#: Language models that TurboMind 0.18 has; the InternVL family, unlike the others, comes with any of several.
+TEXT_MODELS: Final = frozenset(
+    {
+        "Glm4MoeLiteForCausalLM",
+        "GptOssForCausalLM",
+        "InternLM2ForCausalLM",
+        "InternLM3ForCausalLM",
+        "LlamaForCausalLM",
+        "MixtralForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3ForCausalLM",
+        "Qwen3MoeForCausalLM",
+    }
+)
+_WITH_ANY_TEXT_MODEL: Final = frozenset(
+    {"InternS1ForConditionalGeneration", "InternVLChatModel", "InternVLForConditionalGeneration"}
+)
+#: Classes that Transformers does not have itself.
+_ONLY_REMOTE: Final = frozenset({"InternS1ForConditionalGeneration", "InternVLChatModel", *PIPELINE_ARCHITECTURES})
+_ARCHITECTURES: Final = tuple(sorted((*PLACES, *PIPELINE_ARCHITECTURES)))
 _WIDTH_STEP: Final = 8  # hidden sizes are read in vectors of so many numbers
+
+
+def check_architecture(folder: Path) -> None:
+    """Refuse a vision-language model that TurboMind does not run, whose parts nothing here can describe either.
+
+    Args:
+        folder: of the checkpoint.
+
+    Raises:
+        EngineUnavailableError: TurboMind has no such architecture.
+        ModelLoadError: config.json is missing or damaged.
+    """
+    config = read_config(folder)
+    architecture = first_architecture(config)
+    if architecture is not None and architecture not in _ARCHITECTURES and config.part("vision_config") is not None:
+        raise _not_run(folder.name, architecture)
+
+
+def vision_head_sizes(architecture: str) -> tuple[int, ...]:
+    """Widths of a vision encoder's attention heads that can run; LMDeploy 0.18 pads some of the Qwen families'."""
+    if architecture.startswith("Qwen2"):
+        return (64, 80)
+    if architecture.startswith(("Qwen3", "InternS2")):
+        return (64, 72)
+    return (64, 128)
 
 
 def check_model(info: CheckpointInfo, *, trust_remote_code: bool) -> None:
@@ -35,18 +92,23 @@ def check_model(info: CheckpointInfo, *, trust_remote_code: bool) -> None:
         ModelLoadError: it is a model of text only, or needs code that may not be run.
     """
     name = info.folder.name
-    if info.architecture not in PLACES:
-        known = ", ".join(sorted(PLACES))
-        raise EngineUnavailableError(
-            f"{name} is a {info.architecture}, which TurboMind does not run, and no slower engine takes its place.",
-            hint=f"Choose a model of one of: {known}; or a GGUF file of it with the preset 'embedded'.",
-        )
     if info.vision is None:
-        raise ModelLoadError(f"{name} has no vision encoder.", hint="Choose a vision-language model.")
-    if info.needs_remote_code and info.architecture == "InternVLChatModel" and not trust_remote_code:
+        raise ModelLoadError(
+            f"{name} is a {info.architecture} without a vision encoder.",
+            hint=f"Choose a vision-language model: one of {', '.join(_ARCHITECTURES)}.",
+        )
+    if info.architecture not in _ARCHITECTURES:
+        raise _not_run(name, info.architecture)
+    if info.needs_remote_code and info.architecture in _ONLY_REMOTE and not trust_remote_code:
         raise ModelLoadError(
             f"{name} comes with Python code of its own, which is run only when asked for.",
-            hint="Choose its version without code (its name ends in -hf), or pass trust_remote_code=True.",
+            hint="Choose a version of it without code (InternVL's end in -hf), or pass trust_remote_code=True.",
+        )
+    if info.architecture in _WITH_ANY_TEXT_MODEL and info.text.architecture not in TEXT_MODELS:
+        kind = f"is a {info.text.architecture}" if info.text.architecture else "has no class in config.json"
+        raise EngineUnavailableError(
+            f"The language model in {name} {kind}, which TurboMind does not run.",
+            hint=f"Choose a model with one of: {', '.join(sorted(TEXT_MODELS))}.",
         )
     if info.quantisation is not None and info.quantisation not in _FORMATS:
         raise EngineUnavailableError(
@@ -55,7 +117,7 @@ def check_model(info: CheckpointInfo, *, trust_remote_code: bool) -> None:
         )
     for part, size, known_sizes in (
         ("attention", info.text.head_dim, TEXT_HEAD_SIZES),
-        ("vision attention", info.vision.head_dim, VISION_HEAD_SIZES),
+        ("vision attention", info.vision.head_dim, vision_head_sizes(info.architecture)),
     ):
         if size not in known_sizes:
             raise EngineUnavailableError(
@@ -128,6 +190,13 @@ def check_image_tokens(info: CheckpointInfo, settings: EngineSettings, most_toke
             limit=settings.request_limit,
             hint=f"Raise session_len to {_rounded(most_tokens + 256)}; with images it is 512 or more.",
         )
+
+
+def _not_run(name: str, architecture: str) -> EngineUnavailableError:
+    return EngineUnavailableError(
+        f"{name} is a {architecture}, which TurboMind does not run, and no slower engine takes its place.",
+        hint=f"Choose a model of one of: {', '.join(_ARCHITECTURES)}; or a GGUF file of it with the preset 'embedded'.",
+    )
 
 
 def _rounded(count: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from jinja2 import TemplateError
 
 from fastinfer.engines.answers import lead_after
+from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
 from fastinfer.errors import ModelLoadError
 from fastinfer.models import CheckpointInfo
 
@@ -37,9 +38,11 @@ _QWEN: Final = Place("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 PLACES: Final = {
     "InternVLForConditionalGeneration": _INTERNVL,
     "InternVLChatModel": _INTERNVL,
+    "InternS1ForConditionalGeneration": _INTERNVL,
     "Qwen2VLForConditionalGeneration": _QWEN,
     "Qwen2_5_VLForConditionalGeneration": _QWEN,
     "Qwen3_5ForConditionalGeneration": _QWEN,
+    "Qwen3_5MoeForConditionalGeneration": _QWEN,
 }
 
 
@@ -66,7 +69,7 @@ class PromptTokens:
         return [*self.before, *[self.image_token] * image_tokens, *self.after]
 
 
-class PromptMaker:
+class PromptMaker(AnswerTokens):
     """Renders and tokenizes prompts for one model. Safe from several threads at once is only :meth:`text_of`.
 
     Args:
@@ -78,7 +81,7 @@ class PromptMaker:
     """
 
     def __init__(self, tokenizer: Any, info: CheckpointInfo) -> None:
-        self._tokenizer = tokenizer
+        super().__init__(tokenizer, info.end_tokens)
         self._place = PLACES[info.architecture]
         token = tokenizer.convert_tokens_to_ids(self._place.token)
         if token is None or token == tokenizer.unk_token_id:
@@ -87,52 +90,42 @@ class PromptMaker:
                 hint="Fetch the tokenizer's files again; they may be those of the text model alone.",
             )
         self._token = int(token)
-        self._before, self._between, self._after = self._template(info)
-        # Some tokenizers put a space before any text, which is wrong for text that continues another one.
-        first = tokenizer.convert_ids_to_tokens(self._plain("a")[:1])
-        self._anchor = "\n" if first and str(first[0]).startswith("▁") else ""
-        ends = {*info.end_tokens, *([] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)])}
-        #: Tokens that end an answer, in order.
-        self.end_tokens: tuple[int, ...] = tuple(sorted(ends))
+        self._before, self._after = self._template(info)
 
-    def render(self, text: str) -> PromptTokens:
-        """The prompt of one user message: an image, then ``text``, whose characters never become special tokens."""
-        before = self._special(self._before)
-        after = [*self._special(self._between), *self._continued(text), *self._special(self._after)]
+    def render(self, text: str, opening: str = "") -> PromptTokens:
+        """The prompt of one user message: ``opening``, an image, then ``text``.
+
+        Characters of the two texts never become special tokens.
+        """
+        place = self._place
+        if opening:
+            before = [*self._special(self._before), *self._continued(opening), *self._special(place.before)]
+        else:
+            before = self._special(self._before + place.before)
+        after = [*self._special(place.after), *self._continued(text), *self._special(self._after)]
         return PromptTokens(tuple(before), tuple(after), self._token, lead_after(self._after))
 
-    def answer(self, label: str, lead: str) -> list[int]:
-        """Tokens of a label as an answer."""
-        return self._continued(lead + label)
-
-    def text_of(self, tokens: list[int]) -> str:
-        """The text of generated tokens, without special ones and white space around it."""
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()
-
-    def _template(self, info: CheckpointInfo) -> tuple[str, str, str]:
+    def _template(self, info: CheckpointInfo) -> tuple[str, str]:
         content = f"{self._place.before}{_IMAGE}{self._place.after}{_TEXT}"
         try:
             rendered = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,  # or a reasoning model's template opens its reasoning, where no label stands
             )
-        except (ValueError, TypeError, KeyError, AttributeError, TemplateError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, TemplateError) as error:
             raise ModelLoadError(
                 f"{info.folder}: the model's chat template cannot render a message: {error}.",
                 hint="Choose an instruction-tuned model, whose tokenizer has a chat template.",
             ) from error
-        if rendered.count(_IMAGE) != 1 or rendered.count(_TEXT) != 1:
-            raise ModelLoadError(f"{info.folder}: the model's chat template loses the image or the text.")
-        before, rest = rendered.split(_IMAGE)
-        between, after = rest.split(_TEXT)
-        return before, between, after
+        if any(rendered.count(part) != 1 for part in (content, _IMAGE, _TEXT)):
+            raise ModelLoadError(
+                f"{info.folder}: the model's chat template loses or changes the image or the text.",
+                hint="Choose a model whose chat template writes each message once and unchanged.",
+            )
+        before, after = rendered.split(content)
+        return before, after
 
     def _special(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids) if text else []
-
-    def _plain(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
-
-    def _continued(self, text: str) -> list[int]:
-        if self._anchor:
-            return self._plain(self._anchor + text)[len(self._plain(self._anchor)) :]
-        return self._plain(text)

@@ -8,7 +8,7 @@ product made here, accumulated and left in float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,15 +22,17 @@ __all__ = ["HiddenRows", "RowScores", "Rows", "ScoreRows", "Wanted"]
 Doubles = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Wanted:
-    """What is asked of a row.
+    """What is asked of a row. One of these may be asked of many rows, but belongs to one scorer.
 
     Attributes:
         tokens: tokens whose log-probability is wanted, (n,) int64.
+        columns: set by the scorer: a torch tensor where the scores are, of the tokens that end an answer, then these.
     """
 
     tokens: npt.NDArray[np.int64]
+    columns: Any = field(default=None, init=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +88,7 @@ class HiddenRows:
         bits = read_tensor(place)
         matrix = torch.from_numpy(np.array(bits).view(signed[bits.dtype.itemsize])).view(kinds[place.dtype])
         self._matrix: Any = matrix.to(self._device, getattr(torch, dtype)).T
-        self._ends: Any = torch.tensor(sorted(end_tokens), dtype=torch.int64, device=self._device)
+        self._ends = sorted(end_tokens)
         # TurboMind's long kernels leave gaps on the multiprocessors; with priority these short ones go into the first.
         self._stream: Any = torch.cuda.Stream(self._device, priority=-1)
 
@@ -106,7 +108,7 @@ class HiddenRows:
 
     def close(self) -> None:
         """Free the matrix."""
-        self._matrix = self._ends = self._stream = None
+        self._matrix = self._stream = None
 
 
 class ScoreRows:
@@ -124,7 +126,7 @@ class ScoreRows:
         import torch
 
         self._torch, self._vocabulary = torch, vocabulary
-        self._ends: Any = torch.tensor(sorted(end_tokens), dtype=torch.int64)
+        self._ends = sorted(end_tokens)
 
     def score(self, rows: Sequence[Any], wanted: Sequence[Wanted]) -> list[RowScores]:
         """The log-probabilities that are asked of each row, (vocabulary,) on the CPU."""
@@ -136,26 +138,23 @@ class ScoreRows:
         """Nothing to free."""
 
 
-def _read(torch: Any, scores: Any, ends: Any, wanted: Sequence[Wanted]) -> list[RowScores]:
+def _read(torch: Any, scores: Any, ends: Sequence[int], wanted: Sequence[Wanted]) -> list[RowScores]:
     """What is asked of (rows, vocabulary) float32 scores, in one transfer from the device."""
     norms = scores.logsumexp(dim=1, keepdim=True)
-    end = scores[:, ends].logsumexp(dim=1, keepdim=True) if len(ends) else torch.full_like(norms, -torch.inf)
-    # Rows that ask for the same tokens, as images of one task do, are read together.
-    groups: dict[int, list[int]] = {}
-    for row, ask in enumerate(wanted):
-        groups.setdefault(id(ask), []).append(row)
-    parts, order = [(end - norms).flatten()], []
-    for members in groups.values():
-        tokens = torch.from_numpy(wanted[members[0]].tokens).to(scores.device)
-        taken = scores[torch.tensor(members, device=scores.device)] if len(members) < len(wanted) else scores
-        parts.append((taken[:, tokens] - norms[members]).flatten())
-        order.append(members)
-    flat: Doubles = torch.cat(parts).cpu().numpy().astype(np.float64)
-    result: list[RowScores] = [None] * len(wanted)  # type: ignore[list-item]  # every place is filled below
-    at = len(wanted)
-    for members in order:
-        width = len(wanted[members[0]].tokens)
-        for row in members:
-            result[row] = RowScores(flat[at : at + width], float(flat[row]))
-            at += width
-    return result
+    first = wanted[0]
+    if all(ask is first for ask in wanted):  # as of images of one task
+        if first.columns is None:
+            first.columns = torch.from_numpy(np.concatenate([ends, first.tokens]).astype(np.int64)).to(scores.device)
+        picked = scores.index_select(1, first.columns)
+    else:
+        columns = np.zeros((len(wanted), len(ends) + max(len(ask.tokens) for ask in wanted)), np.int64)
+        columns[:, : len(ends)] = ends
+        for row, ask in zip(columns, wanted, strict=True):
+            row[len(ends) : len(ends) + len(ask.tokens)] = ask.tokens
+        picked = scores.gather(1, torch.from_numpy(columns).to(scores.device))
+    read: Doubles = (picked - norms).cpu().numpy().astype(np.float64)
+    end = np.logaddexp.reduce(read[:, : len(ends)], axis=1).tolist()
+    return [
+        RowScores(row[len(ends) : len(ends) + len(ask.tokens)], ending)
+        for row, ask, ending in zip(read, wanted, end, strict=True)
+    ]

@@ -33,8 +33,11 @@ _QWEN_ARCHITECTURES: Final = frozenset(
         "Qwen2VLForConditionalGeneration",
         "Qwen2_5_VLForConditionalGeneration",
         "Qwen3_5ForConditionalGeneration",
+        "Qwen3_5MoeForConditionalGeneration",
     }
 )
+# LMDeploy reads both with one class.
+_INTERNVL_ARCHITECTURES: Final = frozenset({"InternVLForConditionalGeneration", "InternS1ForConditionalGeneration"})
 
 
 class DescribedVision(Protocol):
@@ -106,7 +109,7 @@ def preparation_for(
     if info.vision is None:
         return None
     settings = Fields(info.processor, info.folder / "preprocessor_config.json")
-    if info.architecture == "InternVLForConditionalGeneration":
+    if info.architecture in _INTERNVL_ARCHITECTURES:
         return _internvl(info, info.vision, settings, dtype, max_tiles)
     if info.architecture == "InternVLChatModel":
         return _internvl_original(info, info.vision, dtype, max_tiles)

@@ -1,0 +1,331 @@
+"""Classification through ``lmdeploy.pipeline``: for models whose images or prompts are prepared by LMDeploy alone.
+
+The way in for what :mod:`fastinfer.engines.turbomind.engine` has no preparation of its own for. It is slower: LMDeploy
+prepares images in one thread, and a batch ends before the next begins. Labels are single tokens here, scored from the
+first generated token's scores as TurboMind rounds them, to 16 bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fastinfer.engines.answers import lead_after
+from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
+from fastinfer.engines.branches import BranchWalk
+from fastinfer.engines.lifeline import Lifeline
+from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
+from fastinfer.engines.turbomind.pipeline_model import ImageLimits, LoadedPipeline, load_pipeline
+from fastinfer.engines.turbomind.rows import ScoreRows, Wanted
+from fastinfer.engines.turbomind.settings import EngineSettings
+from fastinfer.errors import EngineDeadError, EngineError, LabelError, PromptTooLongError
+from fastinfer.models import CheckpointInfo
+
+__all__ = ["PIPELINE_ARCHITECTURES", "PIPELINE_PATH", "PipelineEngine", "open_pipeline"]
+
+_log = logging.getLogger(__name__)
+
+#: Architectures that TurboMind 0.18 runs, image encoder included, and that only LMDeploy can make prompts for.
+PIPELINE_ARCHITECTURES: Final = ("InternS2MobiusForConditionalGeneration", "InternS2PreviewForConditionalGeneration")
+#: How results are computed, for provenance.
+PIPELINE_PATH: Final = f"lmdeploy's pipeline, {ScoreRows.path}"
+
+#: Seconds that closing waits for the batch that runs.
+_PATIENCE: Final = 30.0
+_TOO_LONG: Final = "context_length_exceeded"  # lmdeploy/serve/core/exceptions.py: ErrorCode
+
+
+def open_pipeline(
+    info: CheckpointInfo, settings: EngineSettings, limits: ImageLimits, *, trust_remote_code: bool
+) -> PipelineEngine:
+    """Load a model; all that can be known without it has been checked.
+
+    Args:
+        info: the model.
+        settings: what TurboMind gets.
+        limits: how large an image may be.
+        trust_remote_code: run Python code that comes with the checkpoint.
+
+    Raises:
+        EngineUnavailableError: TurboMind cannot run here, or LMDeploy would take its PyTorch engine in its place.
+        ModelLoadError: the checkpoint cannot be loaded, or has no usable chat template.
+    """
+    pipe = load_pipeline(info, settings, trust_remote_code=trust_remote_code)
+    try:
+        pipe.limit_images(limits)
+        answers = AnswerTokens(pipe.tokenizer, info.end_tokens)
+        return PipelineEngine(pipe, answers, lead=lead_after(pipe.prompt_end()), settings=settings)
+    except BaseException:
+        pipe.close()
+        raise
+
+
+class PipelineEngine:
+    """One model in an ``lmdeploy.pipeline``, on one GPU or split over several; made by :func:`open_pipeline`.
+
+    Args:
+        pipe: the loaded model; closed with the engine.
+        answers: the model's tokens.
+        lead: what an answer starts with.
+        settings: what TurboMind was given.
+    """
+
+    def __init__(self, pipe: LoadedPipeline, answers: AnswerTokens, *, lead: str, settings: EngineSettings) -> None:
+        self._core = _Core(pipe, answers, lead, settings)
+        self._description = EngineDescription(
+            engine=f"TurboMind (lmdeploy {pipe.version})",
+            device=", ".join(f"cuda:{device}" for device in settings.devices),
+            image_size=None,
+            batched_images=True,
+        )
+        # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this; also when
+        # the interpreter ends, while TurboMind's own threads can still be stopped.
+        self._finalizer = weakref.finalize(self, self._core.close)
+
+    @property
+    def description(self) -> EngineDescription:
+        """What the engine is."""
+        return self._description
+
+    def tokenize_label(self, label: str, prompt: str) -> list[int]:
+        """The one token of a label as an answer to the prompt. Safe from any thread.
+
+        Raises:
+            LabelError: the label is not one token.
+        """
+        return self._core.tokenize_label(label)
+
+    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+        """Queue one image (height, width, 3) uint8; the future may be cancelled until its batch starts.
+
+        Only LMDeploy knows how many tokens an image takes, so PromptTooLongError comes with the future.
+
+        Raises:
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        return self._core.submit(pixels, task)
+
+    def check_process(self) -> None:
+        """Refuse work in another process than the engine's own; takes no lock.
+
+        Raises:
+            EngineDeadError: the process was forked after the engine was created.
+        """
+        self._core.check_process()
+
+    def close(self) -> None:
+        """Fail what waits, wait for the batch that runs, free all memory. Idempotent, from any thread."""
+        self._finalizer()
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    image: Image.Image
+    task: Task
+    future: Future[Scores]
+    arrived: float = field(default_factory=time.perf_counter)
+
+
+class _Core:
+    def __init__(self, pipe: LoadedPipeline, answers: AnswerTokens, lead: str, settings: EngineSettings) -> None:
+        self._pipe, self._answers, self._lead = pipe, answers, lead
+        self._rows = ScoreRows(answers.end_tokens, pipe.vocabulary)
+        self._limit, self._session, self._most = settings.request_limit, settings.session_len, settings.max_batch_size
+        self._life = Lifeline()
+        self._condition = threading.Condition()
+        self._queue: deque[_Request] = deque()
+        self._batch: list[_Request] = []
+        # The tokenizer's settings change while it works.
+        self._tokenizing = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="fastinfer-pipeline", daemon=True)
+        self._thread.start()
+
+    def tokenize_label(self, label: str) -> list[int]:
+        self.check_process()
+        self._life.check()
+        with self._tokenizing:
+            tokens = self._answers.answer(label, self._lead)
+        if len(tokens) != 1:
+            raise LabelError(
+                f"The label {label!r} has {len(tokens)} tokens; with this model, which runs in LMDeploy's pipeline, "
+                "labels of exactly one token are scored.",
+                hint="Take single letters or digits as labels and say in the prompt what each stands for, or choose a "
+                "model that fastinfer prepares images for, such as InternVL3 or Qwen2.5-VL.",
+            )
+        return tokens
+
+    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+        self.check_process()
+        request = _Request(Image.fromarray(pixels), task, Future())
+        with self._condition:
+            self._life.check()
+            self._queue.append(request)
+            self._condition.notify_all()
+        return request.future
+
+    def check_process(self) -> None:
+        self._life.check_process()
+
+    def close(self) -> None:
+        if self._life.is_elsewhere:
+            return
+        with self._condition:
+            self._life.closed = True
+            waiting = list(self._queue)
+            self._queue.clear()
+            self._condition.notify_all()
+        _fail_all(waiting, None)
+        if threading.current_thread() is self._thread:
+            return  # collected in the middle of a batch; the thread frees the memory when it ends
+        self._thread.join(_PATIENCE)
+        if self._thread.is_alive():
+            # Freeing what TurboMind still computes with would end the process.
+            _log.error("LMDeploy's pipeline did not end within %.0f s; its memory stays taken.", _PATIENCE)
+            _fail_all(list(self._batch), None)
+
+    def _run(self) -> None:
+        died: BaseException | None = None
+        try:
+            while self._next_batch():
+                self._classify(self._batch)
+        except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
+            _log.exception("The classification engine has died.")
+            died = error
+        with self._condition:
+            self._life.dead = died
+            waiting = [*self._batch, *self._queue]
+            self._queue.clear()
+        _fail_all(waiting, died)
+        self._pipe.close()
+
+    def _next_batch(self) -> list[_Request]:
+        """The oldest request and others of the same task, in order; empty once the engine is closed."""
+        with self._condition:
+            self._batch = []
+            while not self._life.closed:
+                if not self._queue:
+                    self._condition.wait()
+                elif self._take():
+                    return self._batch
+        return []
+
+    def _take(self) -> list[_Request]:
+        others: deque[_Request] = deque()
+        while self._queue and len(self._batch) < self._most:
+            request = self._queue.popleft()
+            if self._batch and request.task is not self._batch[0].task:
+                others.append(request)
+            elif request.future.set_running_or_notify_cancel():
+                self._batch.append(request)
+        self._queue.extendleft(reversed(others))
+        return self._batch
+
+    def _classify(self, batch: list[_Request]) -> None:
+        """Answer every request of a batch that shares a task."""
+        started = time.perf_counter()
+        task = batch[0].task
+        # A name gets a token more than its limit, to see whether it ended there.
+        most_tokens = 1 if task.trie is not None else task.max_tokens + 1
+        responses = self._pipe.infer([request.image for request in batch], task.opening, task.prompt, most_tokens)
+        score_ms = (time.perf_counter() - started) * 1e3 / len(batch)
+        for request, response in zip(batch, responses, strict=True):
+            try:
+                self._check(response, task)
+                labels, naming = self._read(response, task)
+            except (EngineError, PromptTooLongError) as error:
+                _fail(request, error)
+                continue
+            scores = Scores(
+                labels=labels,
+                naming=naming,
+                queued_ms=(started - request.arrived) * 1e3,
+                encode_ms=0.0,
+                score_ms=score_ms,
+                batch=len(batch),
+                prompt_tokens=response.input_token_len,
+            )
+            try:
+                request.future.set_result(scores)
+            except InvalidStateError:
+                _log.debug("An image was classified after closing had given it up.")
+
+    def _check(self, response: Any, task: Task) -> None:
+        """Refuse what LMDeploy could not answer, and what is longer than the preset allows."""
+        if response is None:
+            raise EngineError("LMDeploy's pipeline gave no answer for an image.", hint="Classify it again.")
+        if response.error_code == _TOO_LONG:
+            # The length is only in the message: "Input length (...) must be smaller than ...".
+            found = re.search(r"\d+", response.error_message or "")
+            raise self._too_long(int(found[0]) if found else self._session, 0)
+        if response.finish_reason not in ("stop", "length"):
+            meaning = response.error_message or f"it ended with {response.finish_reason!r}"
+            raise EngineError(
+                f"LMDeploy's pipeline failed an image: {meaning} ({response.error_code}).",
+                hint="If it is this image alone, look at its size; else raise cache_max_entry_count or lower "
+                "max_batch_size.",
+            )
+        answer = task.max_tokens if task.trie is None else 0
+        if response.input_token_len + answer > self._limit:
+            raise self._too_long(response.input_token_len, answer)
+        given = 0 if response.logits is None else len(response.logits)
+        if not given or given != len(response.token_ids):
+            raise EngineError(
+                f"LMDeploy's pipeline gave {len(response.token_ids)} tokens with the scores of {given}.",
+                hint="Install the version that fastinfer was written for: pip install 'lmdeploy>=0.18,<0.19'.",
+            )
+
+    def _too_long(self, prompt: int, answer: int) -> PromptTooLongError:
+        total = prompt + answer
+        return PromptTooLongError(
+            f"The prompt takes {prompt} tokens with its image and the answer {answer}: {total} of at most "
+            f"{self._limit}.",
+            tokens=total,
+            limit=self._limit,
+            hint=f"Raise session_len to {total}, shorten the prompt or the labels in it, or use smaller images.",
+        )
+
+    def _read(self, response: Any, task: Task) -> tuple[npt.NDArray[np.float64] | None, Naming | None]:
+        """Log-probabilities of the labels, or the name."""
+        if task.trie is None:
+            wanted = [Wanted(np.array([token], np.int64)) for token in response.token_ids]
+            scores = self._rows.score(list(response.logits), wanted)
+            chances = [float(score.tokens[0]) for score in scores]
+            with self._tokenizing:
+                return None, self._answers.naming(response.token_ids, chances, task.max_tokens)
+        walk = BranchWalk(task.trie, 0.0)
+        children = walk.root.node.children
+        [score] = self._rows.score([response.logits[0]], [Wanted(np.fromiter(children, np.int64, len(children)))])
+        walk.add(walk.root, score.tokens, score.end)
+        return walk.scores(), None
+
+
+def _fail_all(requests: Sequence[_Request], error: BaseException | None) -> None:
+    """Tell everyone who waits that the engine was closed, or what it died of."""
+    for request in requests:
+        dead = EngineDeadError(
+            "The engine was closed before this image was classified."
+            if error is None
+            else "The engine died while images were waiting.",
+            hint=None if error is None else "Create a new one.",
+        )
+        dead.__cause__ = error
+        _fail(request, dead)
+
+
+def _fail(request: _Request, error: Exception) -> None:
+    try:
+        request.future.set_exception(error)
+    except InvalidStateError:
+        _log.debug("A request was cancelled or answered before it failed: %s", error)
