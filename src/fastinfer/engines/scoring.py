@@ -91,11 +91,12 @@ class LabelTrie:
         self.rows = sum(_count(s) for s in self.spans)
         self.depth = max((s.depth for s in self.spans), default=0)
         self.longest = max((_longest(s) for s in self.spans), default=0)
+        self._start: Doubles = np.full(self.size, -np.inf)
+        self._start[0] = 0.0
 
     def start(self) -> Doubles:
-        """Log-probabilities of the paths to all nodes, known only for the root yet."""
-        paths = np.full(self.size, -np.inf)
-        paths[0] = 0.0
+        """Log-probabilities of the paths to all nodes, known only for the root yet; a new array."""
+        paths: Doubles = self._start.copy()
         return paths
 
     @staticmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .convert import to_rgb_array
 from .formats import DEFAULT_FORMATS
-from .load import DEFAULT_MAX_PIXELS, load_image
+from .load import DEFAULT_MAX_PIXELS, load_image, load_rgb_array
 from .source import ImageSource, describe_source
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "ImageSource",
     "describe_source",
     "load_image",
+    "load_rgb_array",
     "to_rgb_array",
 ]

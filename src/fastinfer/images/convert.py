@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["grey_from_wide", "oriented", "to_rgb", "to_rgb_array"]
+__all__ = ["as_rgb", "grey_from_wide", "oriented", "to_rgb", "to_rgb_array"]
 
 _WHITE = (255, 255, 255)
 _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
@@ -54,14 +54,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: the values have no defined scale (32-bit integers beyond 65535, or negative; floats likewise).
     """
-    rgb = _convert(image)
+    rgb = as_rgb(image)
     if rgb is image:
         rgb = image.copy()
     rgb.info = {}
     return rgb
 
 
-def _convert(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """As :func:`to_rgb`, but `image` itself where nothing is to be converted, and perhaps with its metadata."""
     mode = image.mode
     key = image.info.get("transparency")
     if mode == "P":

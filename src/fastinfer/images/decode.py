@@ -11,13 +11,16 @@ from PIL import Image
 
 from fastinfer.errors import ImageDecodeError
 
-from .convert import oriented, to_rgb
+from .convert import as_rgb, oriented
 from .formats import foreign_format, reader, sniff, webp_size
 from .ico import largest_picture
 from .quiet import pillow_warnings_ignored
 from .strict import TruncatedImageError, load_completely
 
 __all__ = ["check_size", "decode", "decoding", "upright_rgb"]
+
+# Where Pillow finds the orientation of a JPEG; without any of them there is none.
+_WITH_ORIENTATION = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
 
 # What Pillow's readers and decoders raise on damaged data (a UnicodeDecodeError is a ValueError, a NotImplementedError
 # a RuntimeError). The tests mutate files of every format to show that there is no other.
@@ -35,11 +38,11 @@ _DATA_FAULTS = (
 
 
 @contextlib.contextmanager
-def decoding(name: str, kind: str) -> Iterator[None]:
+def decoding(name: object, kind: str) -> Iterator[None]:
     """Turn what Pillow raises inside the block into ImageDecodeError, and ignore its warnings.
 
     Args:
-        name: how the error calls the image.
+        name: how the error calls the image; its ``str()`` is asked for by errors alone.
         kind: its format, for the message.
     """
     try:
@@ -68,14 +71,14 @@ def decoding(name: str, kind: str) -> Iterator[None]:
         ) from error
 
 
-def _truncated(name: str, kind: str) -> ImageDecodeError:
+def _truncated(name: object, kind: str) -> ImageDecodeError:
     return ImageDecodeError(
         f"Cannot read {name}: this {kind} image is truncated, its data ends before the last pixel.",
         hint="Copy or download the file again.",
     )
 
 
-def check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+def check_size(size: tuple[int, int], name: object, max_pixels: int) -> None:
     """Refuse an image of no pixels, or of more than `max_pixels`.
 
     Args:
@@ -99,17 +102,17 @@ def check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
 
 
 def decode(
-    data: bytes, name: str, *, max_pixels: int, formats: frozenset[str], size: tuple[int, int] | None
+    data: bytes, name: object, *, max_pixels: int, formats: frozenset[str], size: tuple[int, int] | None
 ) -> Image.Image:
-    """The first picture in `data`, upright, mode RGB, at its own size (or smaller where `size` allows it).
+    """The first picture in `data`, upright, mode RGB, at its own size or `size`.
 
     Args:
         data: an encoded image file.
         name: how errors call it.
         max_pixels: the most pixels allowed; judged by the header, before pixels are decoded.
         formats: the formats allowed.
-        size: width and height the caller will resize to, or None. A JPEG at least 4 times as large is then decoded
-            at 1/2, 1/4 or 1/8 of its size, whichever still leaves twice the target on both sides.
+        size: width and height to resize to with Pillow's BICUBIC, or None. A JPEG at least 4 times as large is then
+            decoded at 1/2, 1/4 or 1/8 of its size, whichever still leaves twice the target on both sides.
 
     Raises:
         ImageDecodeError: `data` is no such image, is damaged or truncated, or is too large.
@@ -125,13 +128,15 @@ def decode(
             check_size(image.size, name, max_pixels)
             if size is not None and kind == "JPEG":
                 _draft(image, size)
+            # The data is in memory: decoded in one piece, it is copied and the interpreter's lock given up once.
+            image.decodermaxblock = max(image.decodermaxblock, len(data))
             load_completely(image)
             if kind == "PNG":
                 _fit_png_key(image, depth=data[24])
-            return upright_rgb(image)
+            return upright_rgb(image, size)
 
 
-def _allowed_kind(data: bytes, name: str, formats: frozenset[str]) -> str:
+def _allowed_kind(data: bytes, name: object, formats: frozenset[str]) -> str:
     if not data:
         raise ImageDecodeError(f"Cannot read {name}: it is empty (0 bytes).", hint="Copy or download the file again.")
     kind = sniff(data)
@@ -171,6 +176,8 @@ def _fit_png_key(image: Image.Image, depth: int) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format in {"JPEG", "MPO"} and _WITH_ORIENTATION.isdisjoint(image.info):
+        return 1  # Pillow takes a tenth of the reading of a small file to find that nothing is there
     try:
         value = image.getexif().get(0x0112, 1)
     except (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, struct.error):
@@ -178,6 +185,17 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """A new RGB image with the pixels of the loaded `image`, turned as its EXIF data says."""
-    return oriented(to_rgb(image), _orientation(image))
+def upright_rgb(image: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
+    """A new RGB image with the pixels of the loaded `image`, turned as its EXIF data says.
+
+    Args:
+        image: left as it is.
+        size: width and height to resize to with Pillow's BICUBIC; None keeps those of the image.
+    """
+    rgb = oriented(as_rgb(image), _orientation(image))
+    if size is not None and rgb.size != size:
+        rgb = rgb.resize(size, Image.Resampling.BICUBIC)
+    elif rgb is image:
+        rgb = image.copy()
+    rgb.info = {}
+    return rgb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import struct
@@ -75,7 +76,11 @@ def normalise_formats(formats: Iterable[str]) -> frozenset[str]:
 
 def sniff(head: bytes) -> str | None:
     """The format that `head`, the first 64 bytes or more, begins; None if it is none of those read here."""
-    return next((name for name, signature in _SIGNATURES if signature.match(head[:64])), None)
+    head = head[:64]
+    for name, signature in _SIGNATURES:
+        if signature.match(head):
+            return name
+    return None
 
 
 def foreign_format(head: bytes) -> str | None:
@@ -83,6 +88,7 @@ def foreign_format(head: bytes) -> str | None:
     return next((name for name, signature in _FOREIGN if signature.match(head[:64])), None)
 
 
+@functools.cache
 def reader(name: str) -> type[ImageFile.ImageFile]:
     """Pillow's reader for the format `name`, imported when first asked for.
 

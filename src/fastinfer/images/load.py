@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from fastinfer.errors import ImageDecodeError
 
-from .convert import grey_from_wide, to_rgb
+from .convert import as_rgb, grey_from_wide
 from .decode import check_size, decode, decoding, upright_rgb
 from .formats import DEFAULT_FORMATS, normalise_formats
-from .source import ImageSource, describe_source, is_array, read_bytes
+from .source import ImageSource, SourceName, is_array, read_bytes
 from .strict import load_completely
 
-__all__ = ["DEFAULT_MAX_PIXELS", "load_image"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["DEFAULT_MAX_PIXELS", "load_image", "load_rgb_array"]
 
 DEFAULT_MAX_PIXELS = 64_000_000
 """The most pixels, width times height, that an image may have unless told otherwise: 192 MB as RGB."""
+
+_ALL_FORMATS = normalise_formats(DEFAULT_FORMATS)
 
 # Loading a Pillow image is not safe in two threads at once, and one image may be in several requests. Images cannot
 # be keys of a dictionary, so a fixed set of locks is shared out by address.
@@ -61,37 +67,70 @@ def load_image(
         ImageDecodeError: the source cannot be read as an image; ``__cause__`` is the original error, if any.
         ValueError: `max_pixels`, `formats` or `size` is not legal.
     """
-    allowed = normalise_formats(formats)
-    if max_pixels < 1:
-        raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
-    if size is not None:
-        width, height = size
-        if width < 1 or height < 1:
-            raise ValueError(f"size must be (width, height), both at least 1, not {size!r}")
-        size = (width, height)
-
-    name = describe_source(source)
+    allowed, size = _checked(max_pixels, formats, size)
+    name = SourceName(source)
     if isinstance(source, Image.Image):
         rgb = _from_pillow(source, name, max_pixels)
     elif is_array(source):
         rgb = _from_array(source, name, max_pixels)
     else:
-        data = read_bytes(source, name)
-        rgb = decode(data, name, max_pixels=max_pixels, formats=allowed, size=size)
+        return decode(read_bytes(source, name), name, max_pixels=max_pixels, formats=allowed, size=size)
     if size is None or rgb.size == size:
         return rgb
     with decoding(name, "RGB"):
         return rgb.resize(size, Image.Resampling.BICUBIC)
 
 
-def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def load_rgb_array(
+    source: ImageSource,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    formats: Iterable[str] = DEFAULT_FORMATS,
+    size: tuple[int, int] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """:func:`load_image` as a new, C-contiguous array of shape (height, width, 3), uint8, which may be read-only.
+
+    An RGB array that has `size` already is copied and nothing else, without the way through a Pillow image.
+
+    Raises:
+        ImageDecodeError: as :func:`load_image`.
+        ValueError: as :func:`load_image`.
+    """
+    import numpy as np
+
+    if isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] == 3 and source.dtype == np.uint8:
+        _, size = _checked(max_pixels, formats, size)
+        own = (source.shape[1], source.shape[0])
+        check_size(own, SourceName(source), max_pixels)
+        if size is None or size == own:
+            return np.array(source, order="C")
+    image = load_image(source, max_pixels=max_pixels, formats=formats, size=size)
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
+
+
+def _checked(
+    max_pixels: int, formats: Iterable[str], size: tuple[int, int] | None
+) -> tuple[frozenset[str], tuple[int, int] | None]:
+    """The formats allowed, and the size as a tuple, if all three are legal."""
+    allowed = _ALL_FORMATS if formats is DEFAULT_FORMATS else normalise_formats(formats)
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
+    if size is None:
+        return allowed, None
+    width, height = size
+    if width < 1 or height < 1:
+        raise ValueError(f"size must be (width, height), both at least 1, not {size!r}")
+    return allowed, (width, height)
+
+
+def _from_pillow(image: Image.Image, name: SourceName, max_pixels: int) -> Image.Image:
     check_size(image.size, name, max_pixels)
     with _LOCKS[(id(image) >> 4) % len(_LOCKS)], decoding(name, image.format or "PIL"):
         load_completely(image)
         return upright_rgb(image)
 
 
-def _from_array(array: Any, name: str, max_pixels: int) -> Image.Image:
+def _from_array(array: Any, name: SourceName, max_pixels: int) -> Image.Image:
     import numpy as np
 
     pixels = np.asarray(array)
@@ -121,4 +160,7 @@ def _from_array(array: Any, name: str, max_pixels: int) -> Image.Image:
             hint="Pass uint8 with values from 0 to 255, or uint16 or bool of shape (H, W).",
         )
     with decoding(name, "numpy"):
-        return to_rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+        # Made here, of a copy of the pixels or of a type that is converted; so it need not be copied again.
+        rgb = as_rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+        rgb.info = {}
+        return rgb

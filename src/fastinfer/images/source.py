@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import re
 import stat
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["ACCEPTED", "ImageSource", "describe_source", "is_array", "read_bytes"]
+__all__ = ["ACCEPTED", "ImageSource", "SourceName", "describe_source", "is_array", "read_bytes"]
 
 # A Union, not `|`: the numpy part is a forward reference, so that numpy need not be imported for it.
 ImageSource: TypeAlias = Union[
@@ -34,6 +35,8 @@ ACCEPTED = "a path (str or Path), a base64 data: URL, bytes, a PIL image, or a n
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAX_NAME = 80
+#: Bytes of a file that are read before its format is known.
+_AT_ONCE = 1 << 20
 
 
 def is_array(source: object) -> bool:
@@ -65,8 +68,28 @@ def describe_source(source: object) -> str:
         return f"<PIL image {name}{source.width}x{source.height} {source.mode}>"
     if is_array(source):
         array: Any = source
-        return f"<numpy {array.shape} {array.dtype}>"
+        return f"<numpy {array.shape} {_type_name(array.dtype)}>"
     return f"<{type(source).__name__}>"
+
+
+# numpy makes the name of a type anew each time, which takes longer than all the rest of a description.
+_type_name = functools.lru_cache(maxsize=64)(str)
+
+
+class SourceName:
+    """:func:`describe_source` of an image, made only where an error shows it.
+
+    Args:
+        source: what the caller passed.
+    """
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: object) -> None:
+        self._source = source
+
+    def __str__(self) -> str:
+        return describe_source(self._source)
 
 
 def _is_released(view: memoryview) -> bool:
@@ -78,16 +101,16 @@ def _is_released(view: memoryview) -> bool:
 
 def _shortened(text: str) -> str:
     # Keeps a file name's ending, and keeps control characters out of logs.
-    shown = "".join(c if c.isprintable() else "?" for c in text)
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
     return shown if len(shown) <= _MAX_NAME else f"{shown[:50]}...{shown[-27:]}"
 
 
-def read_bytes(source: object, name: str) -> bytes:
+def read_bytes(source: object, name: object) -> bytes:
     """The encoded bytes behind `source`: a path, a data URL, or bytes themselves.
 
     Args:
         source: what the caller passed.
-        name: how errors call it.
+        name: how errors call it; its ``str()`` is asked for by them alone.
 
     Raises:
         ImageDecodeError: it cannot be read, or is of a type that is no image source.
@@ -117,7 +140,7 @@ def read_bytes(source: object, name: str) -> bytes:
     raise ImageDecodeError(f"Cannot read an image from {label}; pass {ACCEPTED}.", hint=hint)
 
 
-def _data_url_bytes(url: str, name: str) -> bytes:
+def _data_url_bytes(url: str, name: object) -> bytes:
     header, comma, payload = url.partition(",")
     if not comma or not header.lower().endswith(";base64"):
         raise ImageDecodeError(
@@ -131,21 +154,22 @@ def _data_url_bytes(url: str, name: str) -> bytes:
         ) from error
 
 
-def _file_bytes(path: str, name: str) -> bytes:
+def _file_bytes(path: str, name: object) -> bytes:
     if not path:
         raise ImageDecodeError("Cannot read an image from an empty path.", hint=f"Pass {ACCEPTED}.")
     file = Path(path)
     try:
-        mode = file.stat().st_mode
-        if stat.S_ISDIR(mode):
+        status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise ImageDecodeError(f"Cannot read {name}: it is a directory ({path}).", hint="Pass the files in it.")
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             # A pipe or a device could block for ever.
             raise ImageDecodeError(f"Cannot read {name}: it is not a regular file ({path}).", hint="Pass its bytes.")
-        with file.open("rb") as stream:
-            head = stream.read(64)
+        # Without a buffer, which would make ten system calls of three; each is a turn at the interpreter's lock.
+        with file.open("rb", 0) as stream:
+            data = stream.read(max(64, min(status.st_size, _AT_ONCE)))
             # A large file that is no image is not worth reading to its end.
-            return head + stream.read() if sniff(head) else head
+            return data if len(data) == status.st_size or not sniff(data) else data + stream.readall()
     except FileNotFoundError as error:
         hint = f"Check the path; relative ones start at {Path.cwd()}." if not file.is_absolute() else "Check the path."
         raise ImageDecodeError(f"Cannot read {name}: there is no such file ({path}).", hint=hint) from error
