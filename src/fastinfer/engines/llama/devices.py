@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Final
 
 from fastinfer.engines.llama.binding import ggml, llama
 from fastinfer.errors import EngineUnavailableError
 
-__all__ = ["device_handle", "gpu_names", "main_gpu", "placement"]
+__all__ = ["device_handle", "gpu_names", "main_gpu", "placement", "turn_cuda_graphs_off"]
 
 _CPU: Final = "cpu"
 _GPU, _INTEGRATED_GPU = 1, 2  # ggml_backend_dev_type
@@ -32,6 +33,20 @@ def gpu_names() -> tuple[str, ...] | None:
     devices = [get(index) for index in range(count())]
     found = {wanted: [d for d in devices if kind(d) == wanted] for wanted in (_GPU, _INTEGRATED_GPU)}
     return tuple(name(d).decode("utf-8", "replace") for d in found[_GPU] or found[_INTEGRATED_GPU])
+
+
+def turn_cuda_graphs_off() -> bool:
+    """Have ggml launch kernels one by one on NVIDIA GPUs, for the whole process.
+
+    ggml looks once, at the first computation on a GPU; where there was one before, nothing changes.
+
+    Returns:
+        Whether there is an NVIDIA GPU that this concerns.
+    """
+    if not any(name.startswith("CUDA") for name in gpu_names() or ()):
+        return False
+    os.environ.setdefault("GGML_CUDA_DISABLE_GRAPHS", "1")
+    return True
 
 
 def device_handle(device: str) -> int | None:

@@ -26,7 +26,7 @@ from fastinfer.engines.llama.chat.partitions import PartitionedMemory
 from fastinfer.engines.llama.chat.pictures import place_pictures
 from fastinfer.engines.llama.chat.request import Request
 from fastinfer.engines.llama.chat.viewer import Viewer, open_encoder
-from fastinfer.engines.llama.devices import placement
+from fastinfer.engines.llama.devices import placement, turn_cuda_graphs_off
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.engines.llama.vocabulary import Vocabulary
 from fastinfer.errors import (
@@ -167,6 +167,9 @@ class _Core:
         self._life = Lifeline()
         with ExitStack() as undo:
             where = placement(config.device, config.n_gpu_layers)
+            # Seen with llama.cpp 0c1e57098 on an H200: over a cache that all slots share, CUDA graphs end the process
+            # with "illegal instruction" within seconds; over a divided one, or without graphs, that never happened.
+            self._without_graphs = config.kv_unified and where["n_gpu_layers"] != 0 and turn_cuda_graphs_off()
             model = LlamaModel(config.model, n_gpu_layers=where["n_gpu_layers"], main_gpu=where.get("main_gpu"))
             undo.callback(model.close)
             self.vocabulary = Vocabulary(model)
@@ -219,6 +222,9 @@ class _Core:
         if self._config.cache_reuse and not memory.moves:
             why = "this model's memory cannot move tokens to other positions"
             yield Adjustment("cache_reuse", self._config.cache_reuse, 0, why)
+        if self._without_graphs:
+            why = "over a cache that all slots share, CUDA graphs make llama.cpp end the process"
+            yield Adjustment("cuda_graphs", "on", "off", why)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
