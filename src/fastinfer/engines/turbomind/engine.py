@@ -38,9 +38,6 @@ _log = logging.getLogger(__name__)
 _KEPT_TASKS: Final = 64
 #: Seconds that closing waits for TurboMind to give up what it computes.
 _PATIENCE: Final = 30.0
-#: Seconds that the thread lets work gather once it has begun to come. TurboMind ends a batch with one call an image;
-#: read one by one, each would cost a dozen operations on the GPU and as many turns at the interpreter's lock.
-_GATHERING: Final = 0.0002
 
 
 class TurbomindClassifyEngine:
@@ -289,8 +286,6 @@ class _Core:
 
     def _next_items(self) -> list[_Request | Ticket | _Stop]:
         items = [self._inbox.get()]
-        if len(self._computing) > 1:  # more will come; an image on its own does not wait
-            time.sleep(_GATHERING)
         while True:
             try:
                 items.append(self._inbox.get_nowait())
