@@ -168,13 +168,6 @@ def test_internvl_cuts_images_whatever_crop_to_patches_says(
     )
 
 
-def test_transformers_internvl_processor_asks_for_tiles_itself() -> None:
-    pytest.importorskip("transformers")
-    from transformers.models.internvl.processing_internvl import InternVLProcessorKwargs
-
-    assert InternVLProcessorKwargs._defaults["images_kwargs"]["crop_to_patches"] is True
-
-
 def test_the_legacy_internvl_says_in_its_configuration_how_images_are_cut(tmp_path: Path) -> None:
     config = CONFIGS["internvl_chat"]
     assert describe_checkpoint(write_checkpoint(tmp_path, config)).tiles == 12
