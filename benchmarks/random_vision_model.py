@@ -1,6 +1,6 @@
 """A vision-language model with the shape of a published one and random weights, in Hugging Face's form.
 
-    python benchmarks/random_vision_model.py InternVL3-8B --like .work/embedded --out /dev/shm/internvl3-8b
+    python benchmarks/random_vision_model.py InternVL3-8B --like training/embedded --out /dev/shm/internvl3-8b
 
 Speed and memory depend on shapes, not on what the weights were trained to say. Tokenizer and processor are those of
 the folder given with ``--like``, with the shape's image size; the vocabulary's matrices have the published size.

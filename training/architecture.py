@@ -37,9 +37,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def byte_level_bpe(vocabulary: dict[str, int] | None = None, merges: list[tuple[str, str]] | None = None) -> Tokenizer:
-    """Qwen2's kind of tokenizer, to be trained or with the vocabulary and merges given."""
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+def train_tokenizer(lines: list[str]) -> Tokenizer:
+    """Byte-level BPE over the given lines."""
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -48,12 +48,6 @@ def byte_level_bpe(vocabulary: dict[str, int] | None = None, merges: list[tuple[
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def train_tokenizer(lines: list[str]) -> Tokenizer:
-    """Byte-level BPE over the given lines."""
-    tokenizer = byte_level_bpe()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         min_frequency=2,

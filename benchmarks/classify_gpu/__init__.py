@@ -1,7 +1,7 @@
 """Image classification on a GPU: fastinfer on TurboMind beside ``lmdeploy.pipeline`` and ``lmdeploy serve api_server``.
 
     python -m benchmarks.classify_gpu throughput --model FOLDER --shape InternVL3-8B --out result.json   # from the root
-    python -m benchmarks.classify_gpu parity --model .work/embedded --out result.json
+    python -m benchmarks.classify_gpu parity --model training/embedded --out result.json
     bash benchmarks/classify_gpu/h200.sh throughput-8b                              # what was run on the H200
 
 All contenders get the same files (448 px JPEGs, 30 to 80 kB, no two alike) and the same question with the same ten
@@ -22,5 +22,5 @@ result file is written anew after every round.
 | `run` | the command line |
 
 Weights are random where only speed counts (`benchmarks/random_vision_model.py`); agreement is measured on the trained
-embedded model (`training/to_huggingface.py`).
+embedded model (`training/embedded`).
 """

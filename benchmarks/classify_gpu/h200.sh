@@ -21,12 +21,8 @@ part=${1:?throughput-8b, throughput-1b, throughput-tiny, latency, labels, gpus, 
 shift
 models=${MODELS:-/dev/shm}
 out=${OUT:-benchmarks/results}
-trained=$models/embedded
+trained=$PWD/training/embedded
 export PYTHONPATH=$PWD/src:${PYTHONPATH:-} PYTHONUNBUFFERED=1
-
-if [ ! -e "$trained/model.safetensors" ]; then
-    python3 training/to_huggingface.py src/fastinfer/models/embedded "$trained"
-fi
 
 # The index is written last, so that a folder with one is whole.
 shaped() {

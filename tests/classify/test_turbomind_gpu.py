@@ -23,7 +23,6 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 import fastinfer
-from embedded_checkpoint import write_embedded_checkpoint
 from fastinfer.errors import (
     EngineDeadError,
     EngineOutOfMemoryError,
@@ -37,7 +36,8 @@ from fastinfer.errors import (
 
 pytestmark = pytest.mark.gpu
 
-SAMPLES = Path(__file__).resolve().parents[2] / "src/fastinfer/samples"
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "src/fastinfer/samples"
 LABELS = [
     "3", "7", "a blue square", "a car", "a fish", "a key", "a mushroom", "a purple heart", "a red circle", "a tree",
     "an umbrella", "a yellow star", "a yellow square", "a red heart", "a purple circle", "a carrot",
@@ -46,8 +46,8 @@ SMALL = {"cache_max_entry_count": 0.02, "max_batch_size": 16, "prompt": "What is
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_embedded_checkpoint(tmp_path_factory.mktemp("embedded"))
+def checkpoint():
+    return ROOT / "training/embedded"
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 import fastinfer
-from embedded_checkpoint import write_embedded_checkpoint
 from fastinfer.classify.labels import check_labels
 from fastinfer.engines.base import Task
 from fastinfer.engines.scoring import normalise
@@ -34,7 +33,8 @@ from fastinfer.models import describe_checkpoint
 # LMDeploy's modules warn of their own and of others' deprecations while they are imported.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
-SAMPLES = Path(__file__).resolve().parents[3] / "src/fastinfer/samples"
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLES = ROOT / "src/fastinfer/samples"
 PROMPT = "What is this?"
 #: Words that are one token in most vocabularies; those that are not are left out.
 CANDIDATES = [*"0123456789abcdefghijklmnopqrstuvwxyz", "car", "fish", "key", "tree", "heart", "star", "circle", "an"]
@@ -43,8 +43,8 @@ PATIENCE = 120
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_embedded_checkpoint(tmp_path_factory.mktemp("embedded"))
+def checkpoint():
+    return ROOT / "training/embedded"
 
 
 def opened(checkpoint, **changes):
