@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from fastinfer.classify.classifier import Classifier
 from fastinfer.classify.labels import LabelSet
@@ -66,10 +67,9 @@ def open_on_turbomind(
     engines: list[ClassifyEngine] = []
     try:
         for group in groups:
-            own, _ = effective_settings(parameters, info, devices=group, bfloat16=bfloat16)
             opened = open_engine(
                 info,
-                own,
+                replace(settings, devices=group),
                 preparation=preparation,
                 limits=ImageLimits(parameters.max_tiles, parameters.min_image_pixels, parameters.max_image_pixels),
                 label_tolerance=parameters.label_tolerance,

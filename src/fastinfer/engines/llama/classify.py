@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
+from fastinfer.engines.handle import EngineHandle, fail, fail_all, take_batch
 from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.llama.binding import VERSION
 from fastinfer.engines.llama.context import LlamaContext
@@ -28,7 +28,7 @@ from fastinfer.engines.llama.devices import placement
 from fastinfer.engines.llama.forward import ForwardPass
 from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
 from fastinfer.engines.llama.vision import ImageEncoder, Prepared
-from fastinfer.errors import EngineDeadError, FastInferError, PromptTooLongError
+from fastinfer.errors import FastInferError, PromptTooLongError
 
 __all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine"]
 
@@ -80,7 +80,7 @@ class _Request:
     arrived: float = field(default_factory=time.perf_counter)
 
 
-class LlamaClassifyEngine:
+class LlamaClassifyEngine(EngineHandle):
     """llama.cpp with a vision encoder, for classification.
 
     Args:
@@ -92,38 +92,7 @@ class LlamaClassifyEngine:
     """
 
     def __init__(self, config: LlamaClassifyConfig) -> None:
-        self._core = _Core(config)
-        # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this.
-        self._finalizer = weakref.finalize(self, self._core.close)
-
-    @property
-    def description(self) -> EngineDescription:
-        """What the engine is."""
-        return self._core.description
-
-    def tokenize_label(self, label: str, prompt: str) -> list[int]:
-        """Tokens of a label as an answer to the prompt. Safe from any thread."""
-        return self._core.tokenize_label(label, prompt)
-
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
-        """Queue one image (height, width, 3) uint8; the future may be cancelled until its batch starts.
-
-        Raises:
-            EngineDeadError: the engine was closed, has died, or belongs to another process.
-        """
-        return self._core.submit(pixels, task)
-
-    def check_process(self) -> None:
-        """Refuse work in another process than the engine's own; takes no lock.
-
-        Raises:
-            EngineDeadError: the process was forked after the engine was created.
-        """
-        self._core.check_process()
-
-    def close(self) -> None:
-        """Fail what waits, wait for the batch that runs, free all memory. Idempotent, from any thread."""
-        self._finalizer()
+        super().__init__(_Core(config))
 
 
 class _Core:
@@ -195,8 +164,7 @@ class _Core:
             first, self._life.closed = not self._life.closed, True
             waiting, self._queue = self._queue, deque()
             self._condition.notify_all()
-        for request in waiting:
-            _fail(request, EngineDeadError("The engine was closed before this image was classified."))
+        fail_all((request.future for request in waiting), None)
         me = threading.current_thread()
         for thread in self._threads:
             if thread is not me:
@@ -225,10 +193,7 @@ class _Core:
                     batch += self._queue
                     self._queue.clear()
                     self._condition.notify_all()
-                for request in batch:
-                    dead = EngineDeadError("The engine died while images were waiting.", hint="Create a new one.")
-                    dead.__cause__ = error
-                    _fail(request, dead)
+                fail_all((request.future for request in batch), error)
                 return
             finally:
                 with self._condition:
@@ -254,16 +219,7 @@ class _Core:
     def _take(self) -> list[_Request]:
         # A short queue is shared out among the workers; a long one gives each a full batch.
         most = min(self._config.batch_images, -(-len(self._queue) // self._config.workers))
-        batch: list[_Request] = []
-        others: deque[_Request] = deque()
-        while self._queue and len(batch) < most:
-            request = self._queue.popleft()
-            if batch and request.task is not batch[0].task:
-                others.append(request)
-            elif request.future.set_running_or_notify_cancel():
-                batch.append(request)
-        self._queue.extendleft(reversed(others))
-        return batch
+        return take_batch(self._queue, most)
 
 
 class _Worker:
@@ -311,7 +267,7 @@ class _Worker:
                     prepared = stack.enter_context(self._encoder.prepare(prompt, request.pixels))
                     self._check_fits(prepared, task)
                 except FastInferError as error:
-                    _fail(request, error)
+                    fail(request.future, error)
                 else:
                     ready.append((request, prepared))
             for group in self._forward.groups([p for _, p in ready], task):
@@ -347,7 +303,7 @@ class _Worker:
         except FastInferError as error:
             self._forward.reset()
             for request, _ in members:
-                _fail(request, error)
+                fail(request.future, error)
             return
         count = len(members)
         encode_ms, score_ms = (encoded - begun) * 1e3 / count, (time.perf_counter() - encoded) * 1e3 / count
@@ -362,10 +318,3 @@ class _Worker:
                 prompt_tokens=prepared.n_tokens,
             )
             request.future.set_result(scores)
-
-
-def _fail(request: _Request, error: Exception) -> None:
-    try:
-        request.future.set_exception(error)
-    except InvalidStateError:
-        _log.debug("A request was cancelled or answered before it failed: %s", error)

@@ -11,9 +11,8 @@ import logging
 import queue
 import threading
 import time
-import weakref
 from collections import OrderedDict, deque
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,13 +21,14 @@ import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.branches import Branch, BranchWalk
+from fastinfer.engines.handle import EngineHandle, fail, fail_all
 from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.scoring import Node
 from fastinfer.engines.turbomind.binding import Outcome, Picture, Ticket, TurboMindModel
 from fastinfer.engines.turbomind.pictures import Preparation
 from fastinfer.engines.turbomind.prompt import PromptMaker, PromptTokens
 from fastinfer.engines.turbomind.rows import Rows, Wanted
-from fastinfer.errors import EngineDeadError, EngineError, PromptTooLongError
+from fastinfer.errors import EngineError, PromptTooLongError
 
 __all__ = ["TurbomindClassifyEngine"]
 
@@ -40,7 +40,7 @@ _KEPT_TASKS: Final = 64
 _PATIENCE: Final = 30.0
 
 
-class TurbomindClassifyEngine:
+class TurbomindClassifyEngine(EngineHandle):
     """One model on one GPU, or split over several.
 
     Args:
@@ -66,47 +66,23 @@ class TurbomindClassifyEngine:
         label_tolerance: float,
         device: str,
     ) -> None:
-        self._core = _Core(model, rows, prompts, preparation, request_limit, in_flight, label_tolerance)
-        self._description = EngineDescription(
+        description = EngineDescription(
             engine=f"TurboMind (lmdeploy {model.version})",
             device=device,
             image_size=preparation.image_size,
             batched_images=True,
         )
-        # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this; also when
-        # the interpreter ends, while TurboMind's own threads can still be stopped.
-        self._finalizer = weakref.finalize(self, self._core.close)
+        limits = _Limits(request_limit, in_flight, label_tolerance)
+        super().__init__(_Core(model, rows, prompts, preparation, limits, description))
 
-    @property
-    def description(self) -> EngineDescription:
-        """What the engine is."""
-        return self._description
 
-    def tokenize_label(self, label: str, prompt: str) -> list[int]:
-        """Tokens of a label as an answer to the prompt. Safe from any thread."""
-        return self._core.tokenize_label(label, prompt)
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """As the engine's arguments of these names."""
 
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
-        """Queue one image (height, width, 3) uint8; the future may be cancelled until TurboMind has it.
-
-        Raises:
-            EngineDeadError: the engine was closed, has died, or belongs to another process.
-            PromptTooLongError: prompt, image and answer are longer than the request limit.
-            ImageDecodeError: the image has a shape that the model cannot take.
-        """
-        return self._core.submit(pixels, task)
-
-    def check_process(self) -> None:
-        """Refuse work in another process than the engine's own; takes no lock.
-
-        Raises:
-            EngineDeadError: the process was forked after the engine was created.
-        """
-        self._core.check_process()
-
-    def close(self) -> None:
-        """Fail what waits, wait for what TurboMind computes, free all memory. Idempotent, from any thread."""
-        self._finalizer()
+    request: int
+    in_flight: int
+    tolerance: float
 
 
 @dataclass(slots=True, eq=False)
@@ -171,13 +147,13 @@ class _Core:
         rows: Rows,
         prompts: PromptMaker,
         preparation: Preparation,
-        request_limit: int,
-        in_flight: int,
-        label_tolerance: float,
+        limits: _Limits,
+        description: EngineDescription,
     ) -> None:
+        self.description = description
         self._model, self._rows = model, rows
         self._prompts, self._preparation = prompts, preparation
-        self._limit, self._in_flight, self._tolerance = request_limit, in_flight, label_tolerance
+        self._limit, self._in_flight, self._tolerance = limits.request, limits.in_flight, limits.tolerance
         self._life = Lifeline()
         self._lock = threading.Lock()
         self._inbox: _Inbox = queue.SimpleQueue()
@@ -325,7 +301,7 @@ class _Core:
         if isinstance(outcome, Outcome):
             self._collected.append((row, outcome))
         else:
-            _fail(row.request, outcome)
+            fail(row.request.future, outcome)
 
     def _read(self, rows: list[tuple[_Row, Outcome]]) -> None:
         """Score rows together and carry each request on."""
@@ -341,7 +317,7 @@ class _Core:
             scores = iter(self._rows.score(states, wanted))
         except EngineError as error:
             for row, _ in rows:
-                _fail(row.request, error)
+                fail(row.request.future, error)
             return
         for row, outcome in rows:
             request = row.request
@@ -387,15 +363,7 @@ class _Core:
         waiting |= {ticket.subject.request for ticket in self._computing}
         waiting |= {row.request for row, _ in self._collected}
         waiting |= {item for item in self._left() if isinstance(item, _Request)}
-        for request in waiting:
-            dead = EngineDeadError(
-                "The engine was closed before this image was classified."
-                if error is None
-                else "The engine died while images were waiting.",
-                hint=None if error is None else "Create a new one.",
-            )
-            dead.__cause__ = error
-            _fail(request, dead)
+        fail_all((request.future for request in waiting), error)
         self._images.clear()
         self._branches.clear()
         for ticket in self._computing:
@@ -426,10 +394,3 @@ class _Core:
 def _depth(node: Node) -> int:
     """Tokens of the longest path to a node that is evaluated."""
     return max((1 + _depth(child) for child in node.children.values() if child.children), default=0)
-
-
-def _fail(request: _Request, error: Exception) -> None:
-    try:
-        request.future.set_exception(error)
-    except InvalidStateError:
-        _log.debug("A request was cancelled or answered before it failed: %s", error)

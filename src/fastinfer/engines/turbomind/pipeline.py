@@ -11,9 +11,7 @@ import logging
 import re
 import threading
 import time
-import weakref
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,12 +23,13 @@ from PIL import Image
 from fastinfer.engines.answers import lead_after
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.branches import BranchWalk
+from fastinfer.engines.handle import EngineHandle, fail, fail_all, take_batch
 from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
 from fastinfer.engines.turbomind.pipeline_model import ImageLimits, LoadedPipeline, load_pipeline
 from fastinfer.engines.turbomind.rows import ScoreRows, Wanted
 from fastinfer.engines.turbomind.settings import EngineSettings
-from fastinfer.errors import EngineDeadError, EngineError, LabelError, PromptTooLongError
+from fastinfer.errors import EngineError, LabelError, PromptTooLongError
 from fastinfer.models import CheckpointInfo
 
 __all__ = ["PIPELINE_ARCHITECTURES", "PIPELINE_PATH", "PipelineEngine", "open_pipeline"]
@@ -72,8 +71,10 @@ def open_pipeline(
         raise
 
 
-class PipelineEngine:
+class PipelineEngine(EngineHandle):
     """One model in an ``lmdeploy.pipeline``, on one GPU or split over several; made by :func:`open_pipeline`.
+
+    Only LMDeploy knows how many tokens an image takes, so PromptTooLongError comes with the future.
 
     Args:
         pipe: the loaded model; closed with the engine.
@@ -83,51 +84,13 @@ class PipelineEngine:
     """
 
     def __init__(self, pipe: LoadedPipeline, answers: AnswerTokens, *, lead: str, settings: EngineSettings) -> None:
-        self._core = _Core(pipe, answers, lead, settings)
-        self._description = EngineDescription(
+        description = EngineDescription(
             engine=f"TurboMind (lmdeploy {pipe.version})",
             device=", ".join(f"cuda:{device}" for device in settings.devices),
             image_size=None,
             batched_images=True,
         )
-        # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this; also when
-        # the interpreter ends, while TurboMind's own threads can still be stopped.
-        self._finalizer = weakref.finalize(self, self._core.close)
-
-    @property
-    def description(self) -> EngineDescription:
-        """What the engine is."""
-        return self._description
-
-    def tokenize_label(self, label: str, prompt: str) -> list[int]:
-        """The one token of a label as an answer to the prompt. Safe from any thread.
-
-        Raises:
-            LabelError: the label is not one token.
-        """
-        return self._core.tokenize_label(label)
-
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
-        """Queue one image (height, width, 3) uint8; the future may be cancelled until its batch starts.
-
-        Only LMDeploy knows how many tokens an image takes, so PromptTooLongError comes with the future.
-
-        Raises:
-            EngineDeadError: the engine was closed, has died, or belongs to another process.
-        """
-        return self._core.submit(pixels, task)
-
-    def check_process(self) -> None:
-        """Refuse work in another process than the engine's own; takes no lock.
-
-        Raises:
-            EngineDeadError: the process was forked after the engine was created.
-        """
-        self._core.check_process()
-
-    def close(self) -> None:
-        """Fail what waits, wait for the batch that runs, free all memory. Idempotent, from any thread."""
-        self._finalizer()
+        super().__init__(_Core(pipe, answers, lead, settings, description))
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +102,15 @@ class _Request:
 
 
 class _Core:
-    def __init__(self, pipe: LoadedPipeline, answers: AnswerTokens, lead: str, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        pipe: LoadedPipeline,
+        answers: AnswerTokens,
+        lead: str,
+        settings: EngineSettings,
+        description: EngineDescription,
+    ) -> None:
+        self.description = description
         self._pipe, self._answers, self._lead = pipe, answers, lead
         self._rows = ScoreRows(answers.end_tokens, pipe.vocabulary)
         self._limit, self._session, self._most = settings.request_limit, settings.session_len, settings.max_batch_size
@@ -152,7 +123,7 @@ class _Core:
         self._thread = threading.Thread(target=self._run, name="fastinfer-pipeline", daemon=True)
         self._thread.start()
 
-    def tokenize_label(self, label: str) -> list[int]:
+    def tokenize_label(self, label: str, prompt: str) -> list[int]:
         self.check_process()
         self._life.check()
         with self._tokenizing:
@@ -186,14 +157,14 @@ class _Core:
             waiting = list(self._queue)
             self._queue.clear()
             self._condition.notify_all()
-        _fail_all(waiting, None)
+        fail_all((request.future for request in waiting), None)
         if threading.current_thread() is self._thread:
             return  # collected in the middle of a batch; the thread frees the memory when it ends
         self._thread.join(_PATIENCE)
         if self._thread.is_alive():
             # Freeing what TurboMind still computes with would end the process.
             _log.error("LMDeploy's pipeline did not end within %.0f s; its memory stays taken.", _PATIENCE)
-            _fail_all(list(self._batch), None)
+            fail_all([request.future for request in self._batch], None)
 
     def _run(self) -> None:
         died: BaseException | None = None
@@ -207,7 +178,7 @@ class _Core:
             self._life.dead = died
             waiting = [*self._batch, *self._queue]
             self._queue.clear()
-        _fail_all(waiting, died)
+        fail_all((request.future for request in waiting), died)
         self._pipe.close()
 
     def _next_batch(self) -> list[_Request]:
@@ -217,20 +188,10 @@ class _Core:
             while not self._life.closed:
                 if not self._queue:
                     self._condition.wait()
-                elif self._take():
-                    return self._batch
+                elif batch := take_batch(self._queue, self._most):
+                    self._batch = batch
+                    return batch
         return []
-
-    def _take(self) -> list[_Request]:
-        others: deque[_Request] = deque()
-        while self._queue and len(self._batch) < self._most:
-            request = self._queue.popleft()
-            if self._batch and request.task is not self._batch[0].task:
-                others.append(request)
-            elif request.future.set_running_or_notify_cancel():
-                self._batch.append(request)
-        self._queue.extendleft(reversed(others))
-        return self._batch
 
     def _classify(self, batch: list[_Request]) -> None:
         """Answer every request of a batch that shares a task."""
@@ -245,7 +206,7 @@ class _Core:
                 self._check(response, task)
                 labels, naming = self._read(response, task)
             except (EngineError, PromptTooLongError) as error:
-                _fail(request, error)
+                fail(request.future, error)
                 continue
             scores = Scores(
                 labels=labels,
@@ -309,23 +270,3 @@ class _Core:
         [score] = self._rows.score([response.logits[0]], [Wanted(np.fromiter(children, np.int64, len(children)))])
         walk.add(walk.root, score.tokens, score.end)
         return walk.scores(), None
-
-
-def _fail_all(requests: Sequence[_Request], error: BaseException | None) -> None:
-    """Tell everyone who waits that the engine was closed, or what it died of."""
-    for request in requests:
-        dead = EngineDeadError(
-            "The engine was closed before this image was classified."
-            if error is None
-            else "The engine died while images were waiting.",
-            hint=None if error is None else "Create a new one.",
-        )
-        dead.__cause__ = error
-        _fail(request, dead)
-
-
-def _fail(request: _Request, error: Exception) -> None:
-    try:
-        request.future.set_exception(error)
-    except InvalidStateError:
-        _log.debug("A request was cancelled or answered before it failed: %s", error)
