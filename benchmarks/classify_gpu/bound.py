@@ -95,6 +95,6 @@ def open_matrix_product(options: dict[str, Any]) -> tuple[dict[str, Any], Callab
             left @ right
         torch.cuda.synchronize()
         rates.append(20 * 2 * _SIDE**3 / (time.perf_counter() - begun) / 1e12)
-    # The first one finds the GPU asleep.
-    info = {"tflops": statistics.median(rates[1:]), "torch": torch.__version__, "cuda": torch.version.cuda}
+    # The first one finds the GPU asleep. The version as a plain string, because the parent must not import torch.
+    info = {"tflops": statistics.median(rates[1:]), "torch": str(torch.__version__), "cuda": torch.version.cuda}
     return info, lambda what: what, lambda: None
