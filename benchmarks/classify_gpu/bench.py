@@ -175,7 +175,7 @@ class Bench:
         """bf16 matrix products in TFLOP/s, measured before the contenders are opened; None without a GPU."""
         if not self.on_gpu:
             return None
-        side = Child(open_matrix_product, {"rounds": 5}, self.limit)
+        side = Child(open_matrix_product, {"rounds": 20}, self.limit)
         side.close()
         self.content["matrix_product"] = side.info
         return float(side.info["tflops"])

@@ -28,6 +28,7 @@ PROD = {
     "tp": 1,
     "devices": (),
     "decode_workers": 0,
+    "decode_in": "processes",
     "label_tolerance": 0.0001,
     "max_tiles": 1,
     "min_image_pixels": 0,

@@ -44,6 +44,7 @@ OTHER_VALUES = {
     "type_k": "bf16",
     "type_v": "bf16",
     "decode_workers": 2,
+    "decode_in": {"threads": "processes", "processes": "threads"},
     "workers": 4,
     "parallel": 5,
     "kv_unified": False,
@@ -212,7 +213,9 @@ def test_changing_any_field_changes_the_fingerprint(base: Preset) -> None:
     fields = [name for name in type(base.parameters).model_fields if name != "backend"]
     seen = {base.fingerprint}
     for name in fields:
-        seen.add(base.replace(**{name: OTHER_VALUES[name]}).fingerprint)
+        other = OTHER_VALUES[name]
+        value = other[getattr(base.parameters, name)] if isinstance(other, dict) else other
+        seen.add(base.replace(**{name: value}).fingerprint)
     assert len(seen) == len(fields) + 1
 
 

@@ -19,7 +19,9 @@ from fastinfer.classify.stream import Job, PendingImage, start
 from fastinfer.engines.base import ClassifyEngine, Scores, Task
 from fastinfer.engines.scoring import normalise
 from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
-from fastinfer.images import ImageSource, describe_source, load_rgb_array
+from fastinfer.images import ImageSource, describe_source
+from fastinfer.images.decoder import Decoder, Decodes
+from fastinfer.images.processes import DecodeProcesses
 from fastinfer.ordered import check_errors, run, run_async
 from fastinfer.preset_library import Preset
 from fastinfer.provenance import Provenance
@@ -49,6 +51,7 @@ class Classifier:
         max_pixels: int,
         ahead: int,
         decode_workers: int,
+        decode_in: Literal["threads", "processes"] = "threads",
         labels: LabelSet | None,
         most_at_once: int | None = None,
     ) -> None:
@@ -56,12 +59,14 @@ class Classifier:
         self._preset = preset
         self._provenance = provenance
         self._prompt, self._open_prompt = prompt, open_prompt
-        self._max_label_tokens, self._max_pixels = max_label_tokens, max_pixels
+        self._max_label_tokens = max_label_tokens
         self._ahead = ahead
         self._admission = Admission(most_at_once)
         self._pool = ThreadPoolExecutor(decode_workers, thread_name_prefix="fastinfer-decode")
         # Images that have their places must not queue behind others that wait for one. Its threads come when needed.
         self._ready = ThreadPoolExecutor(decode_workers, thread_name_prefix="fastinfer-decode-ready")
+        decoder = Decoder(max_pixels, engine.description.image_size, engine.description.preparation)
+        self._decoder: Decodes = decoder if decode_in == "threads" else DecodeProcesses(decoder, decode_workers)
         self._lock = threading.Lock()
         self._tasks: OrderedDict[LabelSet | None, Task] = OrderedDict()
         self._closed = False
@@ -220,6 +225,7 @@ class Classifier:
         # Not cancelled but answered: with the engine closed, each of them fails at once with EngineDeadError.
         self._pool.shutdown(wait=True)
         self._ready.shutdown(wait=True)
+        self._decoder.close()
 
     def __enter__(self) -> Classifier:
         return self
@@ -272,8 +278,7 @@ class Classifier:
         leave = self._admission.leave
         try:
             self._check_open()
-            pixels = load_rgb_array(image, max_pixels=self._max_pixels, size=self._engine.description.image_size)
-            scores = self._engine.submit(pixels, task)
+            scores = self._engine.submit(self._decoder.load(image), task)
         except BaseException:
             leave()
             raise

@@ -89,6 +89,7 @@ def open_on_llama(
         # Enough in flight to fill the batches that run and the next ones, while others are being decoded.
         ahead=2 * parameters.vision_max_batch_size * workers + 2 * decode_workers,
         decode_workers=decode_workers,
+        decode_in=parameters.decode_in,
         labels=labels,
     )
 

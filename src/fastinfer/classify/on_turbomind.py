@@ -104,6 +104,7 @@ def open_on_turbomind(
         # As many as may be in work, and others ready to take their places.
         ahead=parameters.max_concurrent_requests + 2 * decode_workers,
         decode_workers=decode_workers,
+        decode_in=parameters.decode_in,
         labels=labels,
         most_at_once=parameters.max_concurrent_requests,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastinfer.engines.scoring import LabelTrie
+from fastinfer.images.prepared import EngineImage, ImagePreparation
 
 __all__ = ["ClassifyEngine", "EngineDescription", "Naming", "Scores", "Task"]
 
@@ -23,12 +24,14 @@ class EngineDescription:
         device: what it computes on.
         image_size: (width, height) in pixels that images are resized to, or None where the model takes any size.
         batched_images: several images are encoded in one pass.
+        preparation: what is to be done to pixels before they are submitted; None where the engine takes pixels.
     """
 
     engine: str
     device: str
     image_size: tuple[int, int] | None
     batched_images: bool
+    preparation: ImagePreparation | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,8 +95,8 @@ class ClassifyEngine(Protocol):
         """Tokens of a label as an answer to the prompt."""
         ...
 
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
-        """Queue one image (height, width, 3) uint8.
+    def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
+        """Queue one image, prepared as the description says.
 
         Raises:
             EngineDeadError: the engine was closed or has died.

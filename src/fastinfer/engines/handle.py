@@ -9,11 +9,9 @@ from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError
 from typing import Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from fastinfer.engines.base import EngineDescription, Scores, Task
 from fastinfer.errors import EngineDeadError
+from fastinfer.images.prepared import EngineImage
 
 __all__ = ["Core", "EngineHandle", "Queued", "fail", "fail_all", "take_batch"]
 
@@ -32,7 +30,7 @@ class Core(Protocol):
         """Tokens of a label as an answer to the prompt."""
         ...
 
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+    def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
         """Queue one image."""
         ...
 
@@ -73,8 +71,8 @@ class EngineHandle:
         """
         return self._core.tokenize_label(label, prompt)
 
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
-        """Queue one image (height, width, 3) uint8; the future may be cancelled until its turn comes.
+    def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
+        """Queue one image, prepared as the description says; the future may be cancelled until its turn comes.
 
         Whether an image is too large or its prompt too long is raised here or by the future, whichever knows first.
 
@@ -83,7 +81,7 @@ class EngineHandle:
             PromptTooLongError: prompt, image and answer are longer than a request may be.
             ImageDecodeError: the image has a shape that the model cannot take.
         """
-        return self._core.submit(pixels, task)
+        return self._core.submit(image, task)
 
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.

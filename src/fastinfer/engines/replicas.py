@@ -8,11 +8,9 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from fastinfer.engines.base import ClassifyEngine, EngineDescription, Scores, Task
 from fastinfer.errors import EngineDeadError
+from fastinfer.images.prepared import EngineImage
 
 __all__ = ["ReplicatedEngine"]
 
@@ -45,8 +43,8 @@ class ReplicatedEngine:
         """Tokens of a label as an answer to the prompt. Safe from any thread."""
         return self._living(lambda engine, _: engine.tokenize_label(label, prompt))
 
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
-        """Queue one image (height, width, 3) uint8 with the replica that is least busy.
+    def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
+        """Queue one image with the replica that is least busy; all prepare images alike.
 
         Raises:
             EngineDeadError: every replica was closed or has died.
@@ -56,7 +54,7 @@ class ReplicatedEngine:
             with self._lock:
                 self._work[index] += 1
             try:
-                future = engine.submit(pixels, task)
+                future = engine.submit(image, task)
             except BaseException:
                 self._done(index)
                 raise

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["DEFAULT_MAX_PIXELS", "load_image", "load_rgb_array"]
+__all__ = ["DEFAULT_MAX_PIXELS", "FORMATS", "as_array", "load_image", "load_rgb_array"]
 
 DEFAULT_MAX_PIXELS = 64_000_000
 """The most pixels, width times height, that an image may have unless told otherwise: 192 MB as RGB."""
 
-_ALL_FORMATS = normalise_formats(DEFAULT_FORMATS)
+FORMATS = normalise_formats(DEFAULT_FORMATS)
+"""The default formats by the names that :func:`fastinfer.images.decode.decode` takes."""
 
 # Loading a Pillow image is not safe in two threads at once, and one image may be in several requests. Images cannot
 # be keys of a dictionary, so a fixed set of locks is shared out by address.
@@ -104,7 +105,13 @@ def load_rgb_array(
         check_size(own, SourceName(source), max_pixels)
         if size is None or size == own:
             return np.array(source, order="C")
-    image = load_image(source, max_pixels=max_pixels, formats=formats, size=size)
+    return as_array(load_image(source, max_pixels=max_pixels, formats=formats, size=size))
+
+
+def as_array(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """The pixels of an image of mode RGB: (height, width, 3) uint8, read-only."""
+    import numpy as np
+
     return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
 
 
@@ -112,7 +119,7 @@ def _checked(
     max_pixels: int, formats: Iterable[str], size: tuple[int, int] | None
 ) -> tuple[frozenset[str], tuple[int, int] | None]:
     """The formats allowed, and the size as a tuple, if all three are legal."""
-    allowed = _ALL_FORMATS if formats is DEFAULT_FORMATS else normalise_formats(formats)
+    allowed = FORMATS if formats is DEFAULT_FORMATS else normalise_formats(formats)
     if max_pixels < 1:
         raise ValueError(f"max_pixels must be at least 1, not {max_pixels}")
     if size is None:

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 Kind = Literal["classify", "chat"]
+DecodeIn = Literal["threads", "processes"]
 
 INT32_MAX: Final = 2**31 - 1  # both engines keep these counts in C ints
 _LLAMA_MAX_SEQUENCES: Final = 256  # LLAMA_MAX_SEQ in llama.cpp
@@ -179,6 +180,7 @@ class TurbomindClassifyParameters(_Parameters):
     tp: Annotated[int, Field(ge=1, le=_MOST_GPUS)] = 1
     devices: Gpus = ()
     decode_workers: Workers = 0
+    decode_in: DecodeIn = "threads"
     max_tiles: Count = 1
     min_image_pixels: CountOrZero = 0
     max_image_pixels: CountOrZero = 0
@@ -209,6 +211,7 @@ class LlamaClassifyParameters(_Parameters):
     vision_max_batch_size: Count = 8
     workers: Workers = 0
     decode_workers: Workers = 0
+    decode_in: DecodeIn = "threads"
     prompt: Prompt = _EMBEDDED_PROMPT
     open_prompt: OpenPrompt = _EMBEDDED_PROMPT
     max_label_tokens: Count = 12

@@ -22,10 +22,10 @@ from fastinfer.engines.scoring import LabelTrie
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
 from fastinfer.engines.turbomind.binding import Outcome, Picture, Ticket
 from fastinfer.engines.turbomind.engine import TurbomindClassifyEngine
-from fastinfer.engines.turbomind.pictures import PreparedImage
 from fastinfer.engines.turbomind.prompt import PromptTokens
 from fastinfer.engines.turbomind.rows import RowScores
 from fastinfer.errors import EngineDeadError, EngineError, PromptTooLongError
+from fastinfer.images.prepared import PreparedImage
 
 VOCABULARY, END, IMAGE_TOKENS = 12, 1, 4
 PROMPT = PromptTokens((2, 3), (4, 5, 6), 0, "")
@@ -137,11 +137,11 @@ class Whole:
         return IMAGE_TOKENS
 
     def prepare(self, pixels):
-        return PreparedImage(pixels.reshape(-1)[:1].astype(np.uint16), IMAGE_TOKENS, None)
+        raise AssertionError("images come prepared")
 
 
-def pixels(image):
-    return np.full((1, 1, 3), image, np.uint8)
+def prepared(image):
+    return PreparedImage(np.full(1, image, np.uint16), IMAGE_TOKENS, None)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_every_image_gets_the_scores_of_its_own_labels(make, seed):
     own = make(seed=seed)
     tasks = [(labels, Task("What?", LabelTrie(labels), 5)) for labels in label_sets(6, seed)]
     asked = [(image, *tasks[image % len(tasks)]) for image in range(90)]
-    futures = [own.engine.submit(pixels(image), task) for image, _, task in asked]
+    futures = [own.engine.submit(prepared(image), task) for image, _, task in asked]
     for future, (image, labels, _) in zip(futures, asked, strict=True):
         scores = future.result(30)
         np.testing.assert_allclose(scores.labels, by_definition(image, labels), rtol=1e-9)
@@ -198,7 +198,7 @@ def test_names_are_cut_at_their_limit_and_end_where_the_model_ends(make):
     for limit in (1, 3, 30):
         task = Task("What?", None, limit)
         for image in range(12):
-            naming = own.engine.submit(pixels(image), task).result(30).naming
+            naming = own.engine.submit(prepared(image), task).result(30).naming
             kept, total, complete = [], 0.0, False
             for _ in range(limit + 1):
                 row = row_after(image, kept)
@@ -217,7 +217,7 @@ def test_an_image_that_fails_harms_no_other(make):
     own = make(fails={3, 20})
     labels = [(2,), (3, 4), (3, 5), (6, 7)]
     task = Task("What?", LabelTrie(labels), 5)
-    futures = [own.engine.submit(pixels(image), task) for image in range(30)]
+    futures = [own.engine.submit(prepared(image), task) for image in range(30)]
     for image, future in enumerate(futures):
         if image in (3, 20):
             with pytest.raises(EngineError, match="no such image"):
@@ -228,9 +228,9 @@ def test_an_image_that_fails_harms_no_other(make):
 
 def test_a_request_over_the_limit_names_its_parts(make):
     own = make(limit=len(PROMPT) + IMAGE_TOKENS + 1)
-    own.engine.submit(pixels(0), Task("What?", LabelTrie([(2, 3), (2, 4)]), 5)).result(30)
+    own.engine.submit(prepared(0), Task("What?", LabelTrie([(2, 3), (2, 4)]), 5)).result(30)
     with pytest.raises(PromptTooLongError) as caught:
-        own.engine.submit(pixels(0), Task("What?", LabelTrie([(2, 3, 4), (2, 3, 5)]), 5))
+        own.engine.submit(prepared(0), Task("What?", LabelTrie([(2, 3, 4), (2, 3, 5)]), 5))
     assert (caught.value.tokens, caught.value.limit) == (11, 10)
 
 
@@ -238,7 +238,7 @@ def test_closing_answers_everyone_and_frees_the_model(make):
     own = make()
     own.table.holds.clear()
     task = Task("What?", LabelTrie([(2, 3), (4, 5)]), 5)
-    futures = [own.engine.submit(pixels(image), task) for image in range(40)]
+    futures = [own.engine.submit(prepared(image), task) for image in range(40)]
     closing = threading.Thread(target=own.engine.close)
     closing.start()
     own.table.holds.set()
@@ -251,16 +251,16 @@ def test_closing_answers_everyone_and_frees_the_model(make):
     assert own.table.closed
     assert own.rows.closed
     with pytest.raises(EngineDeadError):
-        own.engine.submit(pixels(0), task)
+        own.engine.submit(prepared(0), task)
 
 
 def test_what_is_cancelled_before_its_turn_is_never_handed_over(make):
     own = make(in_flight=1)
     own.table.holds.clear()
     task = Task("What?", LabelTrie([(2,), (4,)]), 5)
-    first = own.engine.submit(pixels(0), task)
+    first = own.engine.submit(prepared(0), task)
     own.engine.tokenize_label("2", "What?")
-    late = [own.engine.submit(pixels(image), task) for image in range(1, 6)]
+    late = [own.engine.submit(prepared(image), task) for image in range(1, 6)]
     cancelled = [future.cancel() for future in late]
     own.table.holds.set()
     assert first.result(30).labels is not None
@@ -276,10 +276,10 @@ def test_an_engine_that_dies_says_so_to_everyone(make, monkeypatch):
     own = make()
     monkeypatch.setattr(own.rows, "score", lambda rows, wanted: 1 / 0)
     task = Task("What?", LabelTrie([(2,), (4,)]), 5)
-    futures = [own.engine.submit(pixels(image), task) for image in range(5)]
+    futures = [own.engine.submit(prepared(image), task) for image in range(5)]
     for future in futures:
         error = future.exception(30)
         assert isinstance(error, EngineDeadError)
         assert isinstance(error.__cause__, ZeroDivisionError)
     with pytest.raises(EngineDeadError):
-        own.engine.submit(pixels(0), task)
+        own.engine.submit(prepared(0), task)

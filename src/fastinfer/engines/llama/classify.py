@@ -29,6 +29,7 @@ from fastinfer.engines.llama.forward import ForwardPass
 from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
 from fastinfer.engines.llama.vision import ImageEncoder, Prepared
 from fastinfer.errors import FastInferError, PromptTooLongError
+from fastinfer.images.prepared import EngineImage, PreparedImage
 
 __all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine"]
 
@@ -145,9 +146,10 @@ class _Core:
             self._life.check()
             return self._model.tokenize(self._render(prompt).lead + label)
 
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+    def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
         self.check_process()
-        request = _Request(np.ascontiguousarray(pixels), task, Future())
+        assert not isinstance(image, PreparedImage)
+        request = _Request(np.ascontiguousarray(image), task, Future())
         with self._condition:
             self._life.check()
             self._queue.append(request)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastinfer.engines.turbomind.importing import import_lmdeploy
-from fastinfer.engines.turbomind.pictures import PreparedImage
 from fastinfer.errors import EngineError, EngineUnavailableError, ModelLoadError
+from fastinfer.images.prepared import PreparedImage
 
 __all__ = ["FINISHED", "Outcome", "Picture", "Ticket", "TurboMindModel", "missing_names", "open_model"]
 

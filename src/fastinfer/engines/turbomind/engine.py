@@ -1,6 +1,6 @@
 """Classification on TurboMind: images in flight, one prefill each, and branches of the label trie where they matter.
 
-Callers prepare pixels in their own threads. From then on one thread owns the requests: it hands them to TurboMind,
+Images come prepared. From then on one thread owns the requests: it hands them to TurboMind,
 which batches them by itself, collects what is ready, reads label scores off the rows, and asks for further rows where
 labels have several tokens. TurboMind's prefix cache keeps an image's prompt, so such a row costs a few tokens.
 """
@@ -29,6 +29,7 @@ from fastinfer.engines.turbomind.pictures import Preparation
 from fastinfer.engines.turbomind.prompt import PromptMaker, PromptTokens
 from fastinfer.engines.turbomind.rows import Rows, Wanted
 from fastinfer.errors import EngineError, PromptTooLongError
+from fastinfer.images.prepared import EngineImage, PreparedImage
 
 __all__ = ["TurbomindClassifyEngine"]
 
@@ -47,7 +48,7 @@ class TurbomindClassifyEngine(EngineHandle):
         model: the loaded model; closed with the engine.
         rows: how rows are scored; closed with the engine.
         prompts: its prompts.
-        preparation: its images.
+        preparation: what is done to its images before they are submitted.
         request_limit: most tokens of a request, image and answer included.
         in_flight: most images handed to TurboMind at once.
         label_tolerance: the most that a label's probability may be off; see :class:`BranchWalk`.
@@ -71,9 +72,10 @@ class TurbomindClassifyEngine(EngineHandle):
             device=device,
             image_size=preparation.image_size,
             batched_images=True,
+            preparation=preparation,
         )
         limits = _Limits(request_limit, in_flight, label_tolerance)
-        super().__init__(_Core(model, rows, prompts, preparation, limits, description))
+        super().__init__(_Core(model, rows, prompts, limits, description))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +148,12 @@ class _Core:
         model: TurboMindModel,
         rows: Rows,
         prompts: PromptMaker,
-        preparation: Preparation,
         limits: _Limits,
         description: EngineDescription,
     ) -> None:
         self.description = description
         self._model, self._rows = model, rows
-        self._prompts, self._preparation = prompts, preparation
+        self._prompts = prompts
         self._limit, self._in_flight, self._tolerance = limits.request, limits.in_flight, limits.tolerance
         self._life = Lifeline()
         self._lock = threading.Lock()
@@ -172,11 +173,11 @@ class _Core:
             self._life.check()
             return self._prompts.answer(label, self._prompts.render(prompt).lead)
 
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+    def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
         self.check_process()
         arrived = time.perf_counter()
+        assert isinstance(image, PreparedImage)
         prompted = self._prompted(task)
-        image = self._preparation.prepare(pixels)
         self._check_fits(image.tokens, prompted)
         request = _Request(
             picture=self._model.picture(image, len(prompted.prompt.before)),

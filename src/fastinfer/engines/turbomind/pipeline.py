@@ -30,6 +30,7 @@ from fastinfer.engines.turbomind.pipeline_model import ImageLimits, LoadedPipeli
 from fastinfer.engines.turbomind.rows import ScoreRows, Wanted
 from fastinfer.engines.turbomind.settings import EngineSettings
 from fastinfer.errors import EngineError, LabelError, PromptTooLongError
+from fastinfer.images.prepared import EngineImage, PreparedImage
 from fastinfer.models import CheckpointInfo
 
 __all__ = ["PIPELINE_ARCHITECTURES", "PIPELINE_PATH", "PipelineEngine", "open_pipeline"]
@@ -137,9 +138,10 @@ class _Core:
             )
         return tokens
 
-    def submit(self, pixels: npt.NDArray[np.uint8], task: Task) -> Future[Scores]:
+    def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
         self.check_process()
-        request = _Request(Image.fromarray(pixels), task, Future())
+        assert not isinstance(image, PreparedImage)
+        request = _Request(Image.fromarray(image), task, Future())
         with self._condition:
             self._life.check()
             self._queue.append(request)

@@ -8,7 +8,7 @@ checkpoint. Needs neither torch nor transformers, and works in several threads a
 
 from fastinfer.engines.turbomind.pictures.choosing import Described, DescribedVision, preparation_for
 from fastinfer.engines.turbomind.pictures.internvl import InternVLPreparation
-from fastinfer.engines.turbomind.pictures.prepared import Preparation, PreparedImage
+from fastinfer.engines.turbomind.pictures.prepared import Preparation
 from fastinfer.engines.turbomind.pictures.qwen_vl import QwenVLPreparation
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "DescribedVision",
     "InternVLPreparation",
     "Preparation",
-    "PreparedImage",
     "QwenVLPreparation",
     "preparation_for",
 ]

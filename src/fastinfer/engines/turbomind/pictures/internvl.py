@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastinfer.engines.turbomind.pictures.levels import PixelLevels
-from fastinfer.engines.turbomind.pictures.prepared import Pixels, PreparedImage, checked_size, resized
+from fastinfer.engines.turbomind.pictures.prepared import checked_size, resized
+from fastinfer.images.prepared import Pixels, PreparedImage
 
 __all__ = ["InternVLPreparation"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fastinfer.engines.turbomind.pictures.prepared import Bits
+from fastinfer.images.prepared import Bits
 
 __all__ = ["PixelLevels", "bfloat16_bits", "float16_bits", "normalised_levels"]
 

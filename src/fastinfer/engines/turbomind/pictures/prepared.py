@@ -1,41 +1,19 @@
-"""What every preparation takes and gives."""
+"""What every preparation has."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["Bits", "Pixels", "Preparation", "PreparedImage", "checked_size", "resized"]
+from fastinfer.images.prepared import ImagePreparation, Pixels
 
-Pixels = npt.NDArray[np.uint8]
-"""An image: (height, width, 3), RGB, 0 to 255."""
-
-Bits = npt.NDArray[np.uint16]
-"""The bits of bfloat16 or float16 numbers."""
+__all__ = ["Preparation", "checked_size", "resized"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedImage:
-    """One image as the vision encoder takes it.
-
-    Attributes:
-        data: the bits of bfloat16 or float16 numbers. InternVL: (tiles, 3, height, width). Qwen: (patches,
-            3 * frames * patch * patch).
-        tokens: image tokens that it takes in the prompt.
-        grid: Qwen: patches in (time, height, width); None for InternVL.
-    """
-
-    data: Bits
-    tokens: int
-    grid: tuple[int, int, int] | None
-
-
-class Preparation(Protocol):
-    """The image processor of one model. Safe to use from several threads at once."""
+class Preparation(ImagePreparation, Protocol):
+    """The image processor of one model."""
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -53,17 +31,6 @@ class Preparation(Protocol):
 
         Raises:
             ImageDecodeError: the model takes no image of this shape.
-        """
-
-    def prepare(self, pixels: Pixels) -> PreparedImage:
-        """One image for the encoder.
-
-        Args:
-            pixels: (height, width, 3) uint8, RGB.
-
-        Raises:
-            ImageDecodeError: the model takes no image of this shape.
-            ValueError: `pixels` is of another type or shape, or empty.
         """
 
 

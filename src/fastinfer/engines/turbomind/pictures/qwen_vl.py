@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from fastinfer.engines.turbomind.pictures.levels import PixelLevels
-from fastinfer.engines.turbomind.pictures.prepared import Pixels, PreparedImage, checked_size, resized
+from fastinfer.engines.turbomind.pictures.prepared import checked_size, resized
 from fastinfer.errors import ImageDecodeError
+from fastinfer.images.prepared import Pixels, PreparedImage
 
 __all__ = ["QwenVLPreparation"]
 
