@@ -77,6 +77,7 @@ def parity(bench: Bench) -> None:
     openers = {
         "turbomind": lambda: bench.ours(labels=chosen, prompt=_QUESTION),
         "turbomind_exact": lambda: bench.ours("prod-exact", labels=chosen, prompt=_QUESTION),
+        "turbomind_float16": lambda: bench.ours("prod-exact", labels=chosen, prompt=_QUESTION, dtype="float16"),
         "llama_cpp": lambda: bench.ours("embedded", labels=chosen),
     }
     if not bench.on_gpu:
@@ -89,11 +90,13 @@ def parity(bench: Bench) -> None:
         if name != "llama_cpp"
     }
     bench.keep({"labels": list(chosen), "agreement": found})
-    if "turbomind and llama_cpp" in found:
-        first = found["turbomind and llama_cpp"]
-        equal = aim("share of equal labels, TurboMind and llama.cpp", 0.99, first["same_label"])
-        largest = aim("largest difference of a probability", 0.02, first["probability_largest"], at_most=True)
-        bench.keep({"aims": [equal, largest]})
+    aims = []
+    for name, how in (("turbomind", "prod"), ("turbomind_float16", "prod-exact in float16")):
+        if (one := found.get(f"{name} and llama_cpp")) is not None:
+            same, largest = one["same_label"], one["probability_largest"]
+            aims.append(aim(f"share of equal labels, {how} and llama.cpp", 0.99, same))
+            aims.append(aim(f"largest difference of a probability, {how} and llama.cpp", 0.02, largest, at_most=True))
+    bench.keep({"aims": aims})
 
 
 def quant(bench: Bench) -> None:
