@@ -23,6 +23,7 @@ from fastinfer.errors import EngineDeadError, EngineError, ImageDecodeError
 from fastinfer.images.decoder import Decoder
 from fastinfer.images.prepared import EngineImage, PreparedImage
 from fastinfer.images.processes import DecodeProcesses, pool, wire
+from forks import forks
 
 SAMPLES = sorted(
     path for path in (Path(fastinfer.__file__).parent / "samples").iterdir() if path.suffix in (".png", ".jpg")
@@ -202,6 +203,25 @@ def test_they_end_when_their_parent_is_killed(run_python):
     while not gone(process) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert gone(process)
+
+
+@forks
+def test_a_fork_that_ends_leaves_them_alone(run_python):
+    done = run_python(
+        "import os, sys\n"
+        "from fastinfer.images.decoder import Decoder\n"
+        "from fastinfer.images.processes import DecodeProcesses\n"
+        "decoders = DecodeProcesses(Decoder(), 1)\n"
+        "decoders.load(sys.argv[1])\n"
+        "(before,) = decoders._children\n"
+        "if not (child := os.fork()):\n"
+        "    sys.exit()\n"
+        "os.waitpid(child, 0)\n"
+        "decoders.load(sys.argv[1])\n"
+        "print({before} == decoders._children)\n",
+        str(SAMPLES[0]),
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 def test_no_process_is_started_before_there_is_work():

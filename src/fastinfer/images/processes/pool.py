@@ -118,6 +118,8 @@ class DecodeProcesses:
 
 
 def _end_all(children: set[_Child]) -> None:
+    for child in tuple(children):
+        child.hang_up()  # so that they end side by side
     while children:
         children.pop().end()
 
@@ -153,12 +155,17 @@ class _Child:
         write_request(self._requests, request)
         return read_reply(self._replies, most_bytes)
 
+    def hang_up(self) -> None:
+        """Let it end by itself; in another process than its parent's, nothing."""
+        if os.getpid() == self._owner:
+            with contextlib.suppress(OSError):
+                self._requests.close()
+
     def end(self, patience: float = _PATIENCE) -> str:
         """End it if it runs, after so many seconds by force, and say how it ended."""
         if os.getpid() != self._owner:
             return "belongs to another process"
-        with contextlib.suppress(OSError):
-            self._requests.close()
+        self.hang_up()
         try:
             code = self._process.wait(patience)
         except subprocess.TimeoutExpired:
