@@ -10,6 +10,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Protocol, TypeVar
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
+from fastinfer.engines.lifeline import Lifeline
 from fastinfer.errors import EngineDeadError
 from fastinfer.images.prepared import EngineImage
 
@@ -19,7 +20,15 @@ _log = logging.getLogger(__name__)
 
 
 class Core(Protocol):
-    """The side of an engine that its threads hold; its methods mean what the handle's do."""
+    """The side of an engine that its threads hold; its methods mean what the handle's do.
+
+    The handle sees to it that none of them is called in another process than the engine's own.
+
+    Attributes:
+        life: whether the engine can still be used.
+    """
+
+    life: Lifeline
 
     @property
     def description(self) -> EngineDescription:
@@ -32,10 +41,6 @@ class Core(Protocol):
 
     def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
         """Queue one image."""
-        ...
-
-    def check_process(self) -> None:
-        """Refuse work in another process."""
         ...
 
     def close(self) -> None:
@@ -55,7 +60,7 @@ class EngineHandle:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._finalizer = weakref.finalize(self, core.close)
+        self._finalizer = weakref.finalize(self, _close, core)
 
     @property
     def description(self) -> EngineDescription:
@@ -69,6 +74,7 @@ class EngineHandle:
             EngineDeadError: the engine was closed, has died, or belongs to another process.
             LabelError: this engine cannot score such a label.
         """
+        self.check_process()
         return self._core.tokenize_label(label, prompt)
 
     def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
@@ -81,6 +87,7 @@ class EngineHandle:
             PromptTooLongError: prompt, image and answer are longer than a request may be.
             ImageDecodeError: the image has a shape that the model cannot take.
         """
+        self.check_process()
         return self._core.submit(image, task)
 
     def check_process(self) -> None:
@@ -89,11 +96,17 @@ class EngineHandle:
         Raises:
             EngineDeadError: the process was forked after the engine was created.
         """
-        self._core.check_process()
+        self._core.life.check_process()
 
     def close(self) -> None:
         """Fail what waits, wait for what is being computed, free all memory. Idempotent, from any thread."""
         self._finalizer()
+
+
+def _close(core: Core) -> None:
+    # After a fork the engine's threads are not there, and locks may be held for ever.
+    if not core.life.is_elsewhere:
+        core.close()
 
 
 class Queued(Protocol):

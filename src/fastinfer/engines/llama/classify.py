@@ -102,7 +102,7 @@ class _Core:
         self._condition = threading.Condition()
         self._queue: deque[_Request] = deque()
         self._busy = 0
-        self._life = Lifeline()
+        self.life = Lifeline()
         self._free_by: threading.Thread | None = None
         self._prompts: dict[tuple[str, str], RenderedPrompt] = {}
         on_gpu = config.n_gpu_layers != 0
@@ -141,29 +141,22 @@ class _Core:
         return prompt
 
     def tokenize_label(self, label: str, prompt: str) -> list[int]:
-        self.check_process()
         with self._condition:
-            self._life.check()
+            self.life.check()
             return self._model.tokenize(self._render(prompt).lead + label)
 
     def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
-        self.check_process()
         assert not isinstance(image, PreparedImage)
         request = _Request(np.ascontiguousarray(image), task, Future())
         with self._condition:
-            self._life.check()
+            self.life.check()
             self._queue.append(request)
             self._condition.notify_all()
         return request.future
 
-    def check_process(self) -> None:
-        self._life.check_process()
-
     def close(self) -> None:
-        if self._life.is_elsewhere:
-            return
         with self._condition:
-            first, self._life.closed = not self._life.closed, True
+            first, self.life.closed = not self.life.closed, True
             waiting, self._queue = self._queue, deque()
             self._condition.notify_all()
         fail_all((request.future for request in waiting), None)
@@ -191,7 +184,7 @@ class _Core:
             except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
                 _log.exception("The classification engine has died.")
                 with self._condition:
-                    self._life.dead = error
+                    self.life.dead = error
                     batch += self._queue
                     self._queue.clear()
                     self._condition.notify_all()
@@ -205,7 +198,7 @@ class _Core:
     def _next_batch(self, worker: _Worker) -> list[_Request]:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""
         with self._condition:
-            while not self._life.closed and self._life.dead is None:
+            while not self.life.closed and self.life.dead is None:
                 if self._queue and self._is_turn_of(worker):
                     if batch := self._take():
                         self._busy += 1

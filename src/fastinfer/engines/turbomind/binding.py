@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fastinfer.engines.turbomind.importing import import_lmdeploy
+from fastinfer.engines.turbomind.importing import INSTALL_SUPPORTED, import_lmdeploy
 from fastinfer.errors import EngineError, EngineUnavailableError, ModelLoadError
 from fastinfer.images.prepared import PreparedImage
 
@@ -255,7 +255,7 @@ def open_model(folder: Path, config: Any, *, trust_remote_code: bool, hidden_row
     if missing := missing_names(turbomind):
         raise EngineUnavailableError(
             f"LMDeploy {lmdeploy.__version__} lacks what fastinfer uses of TurboMind: {', '.join(missing)}.",
-            hint="Install the version it was written for: pip install 'lmdeploy>=0.18,<0.19'.",
+            hint=f"Install the version it was written for: {INSTALL_SUPPORTED}.",
         )
     try:
         engine = turbomind.TurboMind.from_pretrained(

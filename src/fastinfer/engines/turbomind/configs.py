@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from fastinfer.engines.turbomind.importing import import_lmdeploy
+from fastinfer.engines.turbomind.importing import INSTALL_SUPPORTED, import_lmdeploy
 from fastinfer.engines.turbomind.settings import EngineSettings
 from fastinfer.errors import EngineUnavailableError
 
@@ -76,6 +76,6 @@ def _made(name: str, values: Mapping[str, object]) -> Any:
     if missing := [field for field in values if field not in known]:
         raise EngineUnavailableError(
             f"{name} of LMDeploy {lmdeploy.__version__} has no field {', '.join(missing)}.",
-            hint="Install the version that fastinfer was written for: pip install 'lmdeploy>=0.18,<0.19'.",
+            hint=f"Install the version that fastinfer was written for: {INSTALL_SUPPORTED}.",
         )
     return cls(**values)

@@ -1,8 +1,8 @@
 """Classification on TurboMind: images in flight, one prefill each, and branches of the label trie where they matter.
 
-Images come prepared. From then on one thread owns the requests: it hands them to TurboMind,
-which batches them by itself, collects what is ready, reads label scores off the rows, and asks for further rows where
-labels have several tokens. TurboMind's prefix cache keeps an image's prompt, so such a row costs a few tokens.
+Images come prepared. From then on one thread owns the requests: it hands them to TurboMind, which batches them by
+itself, collects what is ready, reads label scores off the rows, and asks for further rows where labels have several
+tokens. TurboMind's prefix cache keeps an image's prompt, so such a row costs a few tokens.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class _Core:
         self._model, self._rows = model, rows
         self._prompts = prompts
         self._limit, self._in_flight, self._tolerance = limits.request, limits.in_flight, limits.tolerance
-        self._life = Lifeline()
+        self.life = Lifeline()
         self._lock = threading.Lock()
         self._inbox: _Inbox = queue.SimpleQueue()
         self._tasks: OrderedDict[Task, _Prompted] = OrderedDict()
@@ -168,13 +168,11 @@ class _Core:
         self._thread.start()
 
     def tokenize_label(self, label: str, prompt: str) -> list[int]:
-        self.check_process()
         with self._lock:
-            self._life.check()
+            self.life.check()
             return self._prompts.answer(label, self._prompts.render(prompt).lead)
 
     def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
-        self.check_process()
         arrived = time.perf_counter()
         assert isinstance(image, PreparedImage)
         prompted = self._prompted(task)
@@ -189,18 +187,13 @@ class _Core:
             arrived=arrived,
         )
         with self._lock:
-            self._life.check()
+            self.life.check()
             self._inbox.put(request)
         return request.future
 
-    def check_process(self) -> None:
-        self._life.check_process()
-
     def close(self) -> None:
-        if self._life.is_elsewhere:
-            return
         with self._lock:
-            first, self._life.closed = not self._life.closed, True
+            first, self.life.closed = not self.life.closed, True
         if first:
             self._inbox.put(_Stop())
         if threading.current_thread() is not self._thread:
@@ -208,7 +201,7 @@ class _Core:
 
     def _prompted(self, task: Task) -> _Prompted:
         with self._lock:
-            self._life.check()
+            self.life.check()
             found = self._tasks.get(task)
             if found is None:
                 answer = task.max_tokens if task.trie is None else _depth(task.trie.root)
@@ -237,7 +230,7 @@ class _Core:
         except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
             _log.exception("The classification engine has died.")
             with self._lock:
-                self._life.dead = error
+                self.life.dead = error
             self._end(error)
         else:
             self._end(None)

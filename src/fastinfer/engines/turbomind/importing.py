@@ -13,7 +13,10 @@ from typing import Final
 
 from fastinfer.errors import EngineUnavailableError
 
-__all__ = ["import_lmdeploy"]
+__all__ = ["INSTALL_SUPPORTED", "import_lmdeploy"]
+
+#: The command that installs a version which all here was written for.
+INSTALL_SUPPORTED: Final = "pip install 'lmdeploy>=0.18,<0.19'"
 
 _SUPPORTED: Final = (0, 18)
 _LOGGER: Final = "lmdeploy"
@@ -45,7 +48,7 @@ def import_lmdeploy() -> ModuleType:
     if not _is_supported(version):
         raise EngineUnavailableError(
             f"LMDeploy {version} is not supported.",
-            hint="Install a supported version: pip install 'lmdeploy>=0.18,<0.19'.",
+            hint=f"Install a supported version: {INSTALL_SUPPORTED}.",
         )
     return lmdeploy
 
@@ -59,7 +62,7 @@ def _unavailable(error: Exception) -> EngineUnavailableError:
     if installed is not None and not _is_supported(installed):
         return EngineUnavailableError(
             f"{said} is not supported, and cannot be imported: {error}.",
-            hint="Install a supported version: pip install 'lmdeploy>=0.18,<0.19'.",
+            hint=f"Install a supported version: {INSTALL_SUPPORTED}.",
         )
     if name is not None:
         return EngineUnavailableError(f"{said} cannot be imported: it needs {name}, which is not there.", hint=_INSTALL)

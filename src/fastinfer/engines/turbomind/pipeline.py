@@ -26,6 +26,7 @@ from fastinfer.engines.branches import BranchWalk
 from fastinfer.engines.handle import EngineHandle, fail, fail_all, take_batch
 from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
+from fastinfer.engines.turbomind.importing import INSTALL_SUPPORTED
 from fastinfer.engines.turbomind.pipeline_model import ImageLimits, LoadedPipeline, load_pipeline
 from fastinfer.engines.turbomind.rows import ScoreRows, Wanted
 from fastinfer.engines.turbomind.settings import EngineSettings
@@ -115,7 +116,7 @@ class _Core:
         self._pipe, self._answers, self._lead = pipe, answers, lead
         self._rows = ScoreRows(answers.end_tokens, pipe.vocabulary)
         self._limit, self._session, self._most = settings.request_limit, settings.session_len, settings.max_batch_size
-        self._life = Lifeline()
+        self.life = Lifeline()
         self._condition = threading.Condition()
         self._queue: deque[_Request] = deque()
         self._batch: list[_Request] = []
@@ -125,8 +126,7 @@ class _Core:
         self._thread.start()
 
     def tokenize_label(self, label: str, prompt: str) -> list[int]:
-        self.check_process()
-        self._life.check()
+        self.life.check()
         with self._tokenizing:
             tokens = self._answers.answer(label, self._lead)
         if len(tokens) != 1:
@@ -139,23 +139,17 @@ class _Core:
         return tokens
 
     def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
-        self.check_process()
         assert not isinstance(image, PreparedImage)
         request = _Request(Image.fromarray(image), task, Future())
         with self._condition:
-            self._life.check()
+            self.life.check()
             self._queue.append(request)
             self._condition.notify_all()
         return request.future
 
-    def check_process(self) -> None:
-        self._life.check_process()
-
     def close(self) -> None:
-        if self._life.is_elsewhere:
-            return
         with self._condition:
-            self._life.closed = True
+            self.life.closed = True
             waiting = list(self._queue)
             self._queue.clear()
             self._condition.notify_all()
@@ -177,7 +171,7 @@ class _Core:
             _log.exception("The classification engine has died.")
             died = error
         with self._condition:
-            self._life.dead = died
+            self.life.dead = died
             waiting = [*self._batch, *self._queue]
             self._queue.clear()
         fail_all((request.future for request in waiting), died)
@@ -187,7 +181,7 @@ class _Core:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""
         with self._condition:
             self._batch = []
-            while not self._life.closed:
+            while not self.life.closed:
                 if not self._queue:
                     self._condition.wait()
                 elif batch := take_batch(self._queue, self._most):
@@ -246,7 +240,7 @@ class _Core:
         if not given or given != len(response.token_ids):
             raise EngineError(
                 f"LMDeploy's pipeline gave {len(response.token_ids)} tokens with the scores of {given}.",
-                hint="Install the version that fastinfer was written for: pip install 'lmdeploy>=0.18,<0.19'.",
+                hint=f"Install the version that fastinfer was written for: {INSTALL_SUPPORTED}.",
             )
 
     def _too_long(self, prompt: int, answer: int) -> PromptTooLongError:
