@@ -234,6 +234,17 @@ def test_one_that_cannot_be_started_is_an_error_that_says_what_to_do(monkeypatch
         DecodeProcesses(Decoder(), 1).load(SAMPLES[0])
 
 
+@pytest.mark.parametrize("program", ["raise SystemExit(3)", "print('not what was agreed')"])
+def test_one_that_ends_or_babbles_before_it_is_ready_is_no_fault_of_the_image(monkeypatch, program):
+    monkeypatch.setattr(pool, "_COMMAND", program)
+    decoders = DecodeProcesses(Decoder(preparation=TILES), 1)
+    for _ in range(2):
+        with pytest.raises(EngineError, match="decode_in='threads'") as caught:
+            decoders.load(SAMPLES[0])
+        assert not isinstance(caught.value, EngineDeadError)
+    assert not decoders._children
+
+
 @dataclass
 class Sent:
     """What a process might send."""
@@ -252,6 +263,7 @@ class Sent:
         Sent(b'{"shape": [2, 2, 3]}', bytes(11)),
         Sent(b'{"shape": [2, 2, 3]}', bytes(13)),
         Sent(b'{"shape": [-1, 2, 3]}', bytes(11)),
+        Sent(b'{"shape": [-1, 2, 3]}', bytes(12)),
         Sent(b'{"shape": "many"}', bytes(12)),
         Sent(b"not json", bytes(12)),
         Sent(b"[]", bytes(12)),

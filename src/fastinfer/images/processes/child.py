@@ -11,7 +11,7 @@ from typing import IO
 from fastinfer.errors import ImageDecodeError
 from fastinfer.images.decoder import Decoder
 
-from .wire import read_request, write_failure, write_image
+from .wire import read_request, write_failure, write_image, write_ready
 
 __all__ = ["main"]
 
@@ -24,7 +24,9 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests = sys.stdin.buffer
     try:
-        _serve(pickle.load(requests), requests, replies)
+        decoder = pickle.load(requests)
+        write_ready(replies)
+        _serve(decoder, requests, replies)
     except (BrokenPipeError, EOFError):
         os._exit(0)  # that process is gone; closing the stream would fail again
 

@@ -20,7 +20,7 @@ from fastinfer.images.decoder import Decoder
 from fastinfer.images.prepared import EngineImage
 from fastinfer.images.source import ImageSource, SourceName, is_array, read_bytes
 
-from .wire import DecoderLostError, Request, read_reply, write_request
+from .wire import DecoderLostError, Request, read_ready, read_reply, write_request
 
 __all__ = ["DecodeProcesses"]
 
@@ -82,9 +82,10 @@ class DecodeProcesses:
     def _ask(self, request: Request) -> EngineImage | ImageDecodeError:
         child = self._slots.get()
         try:
+            child = child or self._start()
+            # Asked when the process is among those that closing ends: one of the two sees the other.
             if self._closed:
                 raise EngineDeadError("The decoding processes were closed before this image was read.")
-            child = child or self._start()
             return child.ask(request, self._most_bytes)
         except BaseException as error:
             # Not used again, also after an interrupt: what it still sends would be taken for the next image.
@@ -109,12 +110,20 @@ class DecodeProcesses:
         try:
             child = _Child()
         except OSError as error:
-            raise EngineError(
-                f"No decoding process can be started: {error}.", hint="Decode in threads: decode_in='threads'."
-            ) from error
+            raise _not_started(str(error)) from error
+        try:
+            child.begin(self._first)
+        except (DecoderLostError, OSError) as error:
+            raise _not_started(f"it {child.end()}") from error
+        except BaseException:
+            child.end(0.0)
+            raise
         self._children.add(child)
-        child.send(self._first)
         return child
+
+
+def _not_started(why: str) -> EngineError:
+    return EngineError(f"No decoding process can be started: {why}.", hint="Decode in threads: decode_in='threads'.")
 
 
 def _end_all(children: set[_Child]) -> None:
@@ -147,9 +156,11 @@ class _Child:
         for stream in (self._requests, self._replies):
             _widen(stream)
 
-    def send(self, data: bytes) -> None:
-        self._requests.write(data)
+    def begin(self, decoder: bytes) -> None:
+        """Send it what it is to do, and wait until it has understood."""
+        self._requests.write(decoder)
         self._requests.flush()
+        read_ready(self._replies)
 
     def ask(self, request: Request, most_bytes: int) -> EngineImage | ImageDecodeError:
         write_request(self._requests, request)

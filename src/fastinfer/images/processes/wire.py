@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 from dataclasses import dataclass
 from typing import IO, Any
@@ -11,15 +10,26 @@ from typing import IO, Any
 import numpy as np
 
 from fastinfer.errors import ImageDecodeError
-from fastinfer.images.prepared import EngineImage, PreparedImage
+from fastinfer.images.prepared import EngineImage, Pixels, PreparedImage
 
-__all__ = ["DecoderLostError", "Request", "read_reply", "read_request", "write_failure", "write_image", "write_request"]
+__all__ = [
+    "DecoderLostError",
+    "Request",
+    "read_ready",
+    "read_reply",
+    "read_request",
+    "write_failure",
+    "write_image",
+    "write_ready",
+    "write_request",
+]
 
 #: Bytes of the name, bytes of the file.
 _REQUEST = struct.Struct("<IQ")
 #: Bytes of the head, which is JSON, and of the image's numbers.
 _REPLY = struct.Struct("<IQ")
 _MOST_HEAD_BYTES = 1 << 20
+_READY = b"ready\n"
 
 
 class DecoderLostError(Exception):
@@ -32,6 +42,22 @@ class Request:
 
     data: bytes
     name: str
+
+
+def write_ready(stream: IO[bytes]) -> None:
+    """Say that requests can come."""
+    stream.write(_READY)
+    stream.flush()
+
+
+def read_ready(stream: IO[bytes]) -> None:
+    """Wait until requests can be sent.
+
+    Raises:
+        DecoderLostError: the other side ended, or said something else.
+    """
+    if (said := _exactly(stream, len(_READY))) != _READY:
+        raise DecoderLostError(f"it said {bytes(said)!r} where it should say that it is ready")
 
 
 def write_request(stream: IO[bytes], request: Request) -> None:
@@ -102,15 +128,18 @@ def _reply(head: dict[str, Any], numbers: bytearray) -> EngineImage | ImageDecod
             error.__cause__ = OSError(f"in the decoding process: {head['cause']}")
         return error
     shape = tuple(int(side) for side in head["shape"])
+    data: Any = np.frombuffer(numbers, np.uint16 if "tokens" in head else np.uint8).reshape(shape)
+    if data.shape != shape:
+        raise ValueError(f"{len(numbers)} bytes of shape {shape}")
     if "tokens" not in head:
-        return np.frombuffer(numbers, np.uint8).reshape(shape)
+        pixels: Pixels = data
+        return pixels
     grid = head["grid"]
     if grid is not None:
         time, height, width = (int(side) for side in grid)
         grid = (time, height, width)
-    data = np.frombuffer(numbers, np.uint16).reshape(shape)
-    if math.prod(shape) * data.itemsize != len(numbers) or head["tokens"] < 1:
-        raise ValueError(f"{len(numbers)} bytes of shape {shape} for {head['tokens']} tokens")
+    if head["tokens"] < 1:
+        raise ValueError(f"an image of {head['tokens']} tokens")
     return PreparedImage(data, int(head["tokens"]), grid)
 
 
