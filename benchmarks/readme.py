@@ -284,9 +284,10 @@ def classify_gpu() -> str:
             lines.append(f"| | | not measured | `{part}` |")
             continue
         for aim in result(gpu_file(part))["aims"]:
+            measured = "not measured" if aim["measured"] is None else f"{aim['measured']:.4g}"
             short = "" if aim.get("reached") else ", short of it"
             wanted = aim["aim"].replace(">=", "≥").replace("<=", "≤")
-            lines.append(f"| {aim['what']} | {wanted} | {aim['measured']:.4g}{short} | `{part}` |")
+            lines.append(f"| {aim['what']} | {wanted} | {measured}{short} | `{part}` |")
     return "\n\n".join(["\n".join(lines), gpu_bound(), gpu_cache(), gpu_curve()])
 
 

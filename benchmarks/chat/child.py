@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import traceback
 from collections.abc import Callable
@@ -19,8 +20,9 @@ class Child:
     """A process that loads a model and answers.
 
     Args:
-        opener: called there with ``options``; gives what is to be noted of it, the function that answers, and the one
-            that closes. It must import llama_cpp before anything that imports numpy: the CUDA build crashes otherwise.
+        opener: called there with ``options``; gives what is to be noted of it (values that JSON can hold), the function
+            that answers, and the one that closes. It must import llama_cpp before anything that imports numpy: the CUDA
+            build crashes otherwise.
         options: plain values.
         limit: seconds that an answer may take, also the first.
     """
@@ -77,7 +79,8 @@ def _serve(pipe: Connection, opener: Opener, options: dict[str, Any]) -> None:
     except Exception:  # noqa: BLE001  sent to the parent
         pipe.send((False, traceback.format_exc()))
         return
-    pipe.send((True, info))
+    # As plain values: the parent would import whatever else is in it, torch for the kind of its version's string.
+    pipe.send((True, json.loads(json.dumps(info))))
     while (what := pipe.recv()) is not None:
         try:
             pipe.send((True, handle(what)))

@@ -97,10 +97,6 @@ def open_matrix_product(options: dict[str, Any]) -> tuple[dict[str, Any], Callab
             left @ right
         torch.cuda.synchronize()
         rates.append(20 * 2 * _SIDE**3 / (time.perf_counter() - begun) / 1e12)
-    info = {
-        "tflops": statistics.median(rates[_WARM_ROUNDS:]),
-        # A plain string: whoever unpickles torch's own imports torch, and the parent must not.
-        "torch": str(torch.__version__),
-        "cuda": torch.version.cuda,
-    }
+    tflops = statistics.median(rates[_WARM_ROUNDS:])
+    info = {"tflops": tflops, "torch": torch.__version__, "cuda": torch.version.cuda}
     return info, lambda what: what, lambda: None

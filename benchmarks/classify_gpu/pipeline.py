@@ -55,8 +55,7 @@ def open_pipeline(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[An
         "engine": options["engine"],
         "versions": {
             "lmdeploy": lmdeploy.__version__,
-            # A plain string: whoever unpickles torch's own imports torch, and the parent must not.
-            "torch": str(torch.__version__),
+            "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
         "start_seconds": round(time.perf_counter() - begun, 1),
