@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
 
 import fastinfer
 from fastinfer.engines.turbomind.gpus import gpus
 from fastinfer.errors import EngineDeadError, EngineUnavailableError
+from turned_samples import turned_samples
 
 pytestmark = pytest.mark.gpu
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLES = ROOT / "src/fastinfer/samples"
 LABELS = ["3", "7", "a blue square", "a car", "a fish", "a key", "a mushroom", "a red circle", "a tree", "an umbrella"]
 #: In float16, which rounds eight times finer than bfloat16.
 OPTIONS = {"cache_max_entry_count": 0.02, "max_batch_size": 16, "prompt": "What is this?", "dtype": "float16"}
@@ -43,15 +42,8 @@ def checkpoint():
 
 @pytest.fixture(scope="module")
 def pictures():
-    """The samples, turned: 96 different ones."""
-    files = sorted(SAMPLES.glob("*.png")) + sorted(SAMPLES.glob("*.jpg"))
-    found = []
-    for angle in range(-14, 18, 4):
-        found += [
-            ImageOps.exif_transpose(Image.open(file)).convert("RGB").rotate(angle, fillcolor=(255, 255, 255))
-            for file in files
-        ]
-    return found[:96]
+    """96 different ones."""
+    return turned_samples(range(-14, 18, 4))[:96]
 
 
 def opened(checkpoint, **changes):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 import fastinfer
 from fastinfer.errors import (
@@ -33,6 +33,7 @@ from fastinfer.errors import (
     QueueFullError,
     RequestTimeoutError,
 )
+from turned_samples import turned_samples
 
 pytestmark = pytest.mark.gpu
 
@@ -62,16 +63,8 @@ def classifier(checkpoint):
 
 @pytest.fixture(scope="module")
 def pictures():
-    """The samples, turned and shifted: 96 different ones."""
-    files = sorted(SAMPLES.glob("*.png")) + sorted(SAMPLES.glob("*.jpg"))
-    found = []
-    for angle in range(0, 32, 4):
-        for file in files:
-            upright = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-            turned = upright.rotate(angle - 14, fillcolor=(255, 255, 255))
-            turned.info.clear()
-            found.append(turned)
-    return found[:96]
+    """96 different ones."""
+    return turned_samples(range(-14, 18, 4))[:96]
 
 
 def close_to(one, other, within=0.02):

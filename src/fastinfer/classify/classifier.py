@@ -51,7 +51,7 @@ class Classifier:
         max_pixels: int,
         ahead: int,
         decode_workers: int,
-        decode_in: Literal["threads", "processes"] = "threads",
+        decode_in: Literal["threads", "processes"],
         labels: LabelSet | None,
         most_at_once: int | None = None,
     ) -> None:

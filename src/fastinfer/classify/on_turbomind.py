@@ -43,12 +43,11 @@ def open_on_turbomind(
     info = describe_checkpoint(checkpoint.folder)
     check_model(info, trust_remote_code=parameters.trust_remote_code)
     groups = replica_devices(parameters)
-    settings, adjustments = effective_settings(parameters, info, devices=groups[0])
+    bfloat16 = check_gpus(present, [device for group in groups for device in group], info, parameters.tp)
+    settings, adjustments = effective_settings(parameters, info, devices=groups[0], bfloat16=bfloat16)
     # Where an image is cut, the whole of it follows as one more tile.
     tiles = parameters.max_tiles + 1 if parameters.max_tiles > 1 else 1
     check_image_tokens(info, settings, tiles * (info.image_tokens or 0))
-    bfloat16 = check_gpus(present, [device for group in groups for device in group], info, parameters.tp)
-    settings, adjustments = effective_settings(parameters, info, devices=groups[0], bfloat16=bfloat16)
     if strict:
         refuse_adjustments(preset.name, adjustments)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 import fastinfer
 from fastinfer.classify.labels import check_labels
@@ -29,12 +29,12 @@ from fastinfer.engines.turbomind.pipeline_model import ImageLimits
 from fastinfer.engines.turbomind.settings import effective_settings
 from fastinfer.errors import EngineDeadError, LabelError, PromptTooLongError
 from fastinfer.models import describe_checkpoint
+from turned_samples import turned_samples
 
 # LMDeploy's modules warn of their own and of others' deprecations while they are imported.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
 
 ROOT = Path(__file__).resolve().parents[3]
-SAMPLES = ROOT / "src/fastinfer/samples"
 PROMPT = "What is this?"
 #: Words that are one token in most vocabularies; those that are not are left out.
 CANDIDATES = [*"0123456789abcdefghijklmnopqrstuvwxyz", "car", "fish", "key", "tree", "heart", "star", "circle", "an"]
@@ -77,14 +77,8 @@ def labels(engine):
 @pytest.fixture(scope="module")
 def pictures():
     """The samples, turned, in the size that the encoder takes, so that both engines see the same pixels."""
-    files = sorted(SAMPLES.glob("*.png")) + sorted(SAMPLES.glob("*.jpg"))
-    found = []
-    for angle in (0, -12, 9):
-        for file in files:
-            upright = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-            turned = upright.rotate(angle, fillcolor=(255, 255, 255))
-            found.append(np.array(turned.resize((112, 112), Image.Resampling.BICUBIC)))
-    return found
+    turned = turned_samples((0, -12, 9))
+    return [np.array(picture.resize((112, 112), Image.Resampling.BICUBIC)) for picture in turned]
 
 
 def task_for(engine, labels, prompt=PROMPT):
