@@ -93,7 +93,9 @@ def save(model: InternVLForConditionalGeneration, tokenizer: Tokenizer, folder: 
     """The model in Hugging Face's form: bf16 safetensors, tokenizer, processor and template."""
     model.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
-    config["dtype"] = "bfloat16"
+    # What engines compute in: it rounds eight times finer than bfloat16, and the activations fit. In it TurboMind's
+    # probabilities are within 0.01 of llama.cpp's; in bfloat16 they differ by up to 0.11.
+    config["dtype"] = "float16"
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokenizer.save(str(folder / "tokenizer.json"))
     added = {str(i): {"content": t, "special": True, "lstrip": False, "rstrip": False, "normalized": False,

@@ -77,7 +77,7 @@ def parity(bench: Bench) -> None:
     openers = {
         "turbomind": lambda: bench.ours(labels=chosen, prompt=_QUESTION),
         "turbomind_exact": lambda: bench.ours("prod-exact", labels=chosen, prompt=_QUESTION),
-        "turbomind_float16": lambda: bench.ours("prod-exact", labels=chosen, prompt=_QUESTION, dtype="float16"),
+        "turbomind_bfloat16": lambda: bench.ours("prod-exact", labels=chosen, prompt=_QUESTION, dtype="bfloat16"),
         "llama_cpp": lambda: bench.ours("embedded", labels=chosen),
     }
     if not bench.on_gpu:
@@ -91,7 +91,7 @@ def parity(bench: Bench) -> None:
     }
     bench.keep({"labels": list(chosen), "agreement": found})
     aims = []
-    for name, how in (("turbomind", "prod"), ("turbomind_float16", "prod-exact in float16")):
+    for name, how in (("turbomind", "prod"), ("turbomind_exact", "prod-exact")):
         if (one := found.get(f"{name} and llama_cpp")) is not None:
             same, largest = one["same_label"], one["probability_largest"]
             aims.append(aim(f"share of equal labels, {how} and llama.cpp", 0.99, same))
