@@ -18,9 +18,9 @@ pytest.importorskip("transformers")
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from family_awq import write_awq
 from family_checkpoints import FAMILIES, Family, write_family
 from family_pictures import different_shapes
+from family_quantised import METHODS, write_quantised
 from family_reference import Reference
 from fastinfer.engines.turbomind.pictures import preparation_for
 from fastinfer.engines.turbomind.preflight import check_model
@@ -149,12 +149,13 @@ def test_the_legacy_class_is_configured_by_code_of_its_own(written, tmp_path, mo
     assert config.vision_config.qk_normalization is False
 
 
-def test_weights_of_4_bits_are_described_and_stand_for_nearly_the_same_network(written, tmp_path):
+@pytest.mark.parametrize("method", METHODS)
+def test_quantised_weights_are_described_and_stand_for_nearly_the_same_network(method, written, tmp_path):
     family, folder, reference = written("InternVL, encoder 128, Qwen3 128, tied")
-    plain = write_awq(folder, tmp_path / "awq")
-    info = describe_checkpoint(tmp_path / "awq")
+    plain = write_quantised(method, folder, tmp_path / method)
+    info = describe_checkpoint(tmp_path / method)
     check_model(info, trust_remote_code=False)
-    assert info.quantisation == "awq"
+    assert info.quantisation == method
     assert info.dtype == "float16"
     assert info.head is not None
     picture = different_shapes()[0]

@@ -17,9 +17,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import fastinfer
-from family_awq import write_awq
 from family_checkpoints import FAMILIES, write_family
 from family_pictures import different_shapes
+from family_quantised import METHODS, write_quantised
 from family_reference import Reference
 
 pytestmark = pytest.mark.gpu
@@ -89,12 +89,13 @@ def test_an_image_takes_the_tokens_that_transformers_gives_it(opened):
         assert opened.classifier.classify(picture).prompt_tokens == expected, picture.size
 
 
-def test_text_weights_of_4_bits_give_the_same_as_the_numbers_they_stand_for(tmp_path, request):
+@pytest.mark.parametrize("method", METHODS)
+def test_quantised_text_weights_give_the_same_as_the_numbers_they_stand_for(method, tmp_path, request):
     """Last, because TurboMind ends the process on shapes that it has no kernel for."""
     family = FAMILIES["InternVL, encoder 128, Qwen3 128, tied"]
     write_family(family, tmp_path / "source")
-    plain = write_awq(tmp_path / "source", tmp_path / "awq")
-    with open_classifier(tmp_path / "awq") as classifier:
+    plain = write_quantised(method, tmp_path / "source", tmp_path / method)
+    with open_classifier(tmp_path / method) as classifier:
         largest = largest_difference(classifier, Reference(plain, family.processor), WORDS)
-    request.config.get_terminal_writer().line(f" AWQ: off by at most {largest:.4f}")
+    request.config.get_terminal_writer().line(f" {method}: off by at most {largest:.4f}")
     assert largest <= ROUNDING
