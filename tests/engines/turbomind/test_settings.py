@@ -53,7 +53,7 @@ def effective(info: CheckpointInfo | None = None, **changes: Any) -> tuple[Engin
 def test_the_prod_preset_keeps_its_documented_values_but_for_three_that_turbomind_reads_otherwise() -> None:
     made, adjustments = effective(checkpoint())
     assert made == EngineSettings(
-        dtype="auto",
+        dtype="bfloat16",
         model_format=None,
         tp=1,
         devices=(0,),
@@ -127,29 +127,29 @@ def test_an_int4_cache_is_only_for_heads_that_are_128_wide(asked: int, head_dim:
 
 
 @pytest.mark.parametrize(
-    ("asked", "saved", "bfloat16", "used"),
+    ("asked", "saved", "bfloat16", "used", "reported"),
     [
-        ("auto", "bfloat16", True, "auto"),
-        ("auto", "float16", True, "auto"),
-        ("auto", "", True, "auto"),
-        ("auto", "float32", True, "bfloat16"),
-        ("float16", "float32", True, "float16"),
-        ("bfloat16", "float32", True, "bfloat16"),
-        ("float16", "bfloat16", True, "float16"),
-        ("auto", "bfloat16", False, "float16"),
-        ("auto", "float32", False, "float16"),
-        ("auto", "", False, "float16"),
-        ("auto", "float16", False, "auto"),
-        ("bfloat16", "bfloat16", False, "float16"),
-        ("float16", "bfloat16", False, "float16"),
+        ("auto", "bfloat16", True, "bfloat16", False),
+        ("auto", "float16", True, "float16", False),
+        ("auto", "", True, "auto", False),
+        ("auto", "float32", True, "bfloat16", True),
+        ("float16", "float32", True, "float16", False),
+        ("bfloat16", "float32", True, "bfloat16", False),
+        ("float16", "bfloat16", True, "float16", False),
+        ("auto", "bfloat16", False, "float16", True),
+        ("auto", "float32", False, "float16", True),
+        ("auto", "", False, "float16", True),
+        ("auto", "float16", False, "float16", False),
+        ("bfloat16", "bfloat16", False, "float16", True),
+        ("float16", "bfloat16", False, "float16", False),
     ],
 )
-def test_a_number_format_is_chosen_where_the_checkpoints_or_the_gpus_does_not_do(
-    asked: str, saved: str, bfloat16: bool, used: str
+def test_auto_is_the_checkpoints_number_format_and_another_is_reported(
+    asked: str, saved: str, bfloat16: bool, used: str, reported: bool
 ) -> None:
     made, adjustments = effective(checkpoint(dtype=saved), dtype=asked, bfloat16=bfloat16)
     assert made.dtype == used
-    assert ("dtype" in adjustments) == (used != asked)
+    assert ("dtype" in adjustments) == reported
 
 
 def test_fewer_tiles_than_the_models_own_are_reported() -> None:
@@ -242,13 +242,15 @@ def test_what_turbomind_ends_the_process_on_never_comes_out(
     assert made.quant_policy in ({0, 8} if known and head_dim != 128 else {0, 4, 8})
     assert made.dtype in ("auto", "float16", "bfloat16")
     assert not (made.dtype == "bfloat16" and not bfloat16)
-    assert not (made.dtype == "auto" and known and saved == "float32")
+    assert not (made.dtype == "auto" and known and saved)
     assert len(made.devices) == len(set(made.devices)) == made.tp
     assert min(made.devices) >= 0
     assert made.model_format != "auto"
     # Every number that differs from the preset's is reported.
-    for field in ("session_len", "max_prefill_token_num", "quant_policy", "dtype", "max_batch_size", "tp"):
+    for field in ("session_len", "max_prefill_token_num", "quant_policy", "max_batch_size", "tp"):
         assert (getattr(made, field) != values[field]) == (field in adjustments)
+    meant = saved if known and saved and values["dtype"] == "auto" else values["dtype"]
+    assert (made.dtype != meant) == ("dtype" in adjustments)
 
 
 def test_a_preset_that_needs_nothing_else_reports_only_the_encoders_batch() -> None:

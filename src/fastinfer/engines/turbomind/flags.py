@@ -101,7 +101,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "max_batch_size",
         "Handed on, but TurboMind of LMDeploy 0.18 does not read it: it encodes the images of the prompts in a pass.",
     ),
-    Flag("--dtype", "dtype", "engine", "dtype", "auto is decided here for a checkpoint saved in 32 bits."),
+    Flag("--dtype", "dtype", "engine", "dtype", "auto becomes what the checkpoint was saved in."),
     Flag("--tp", "tp", "engine", "tp", "As it is, for each replica."),
     Flag("--model-format", "model_format", "engine", "model_format", "auto becomes None: read from the checkpoint."),
     Flag(

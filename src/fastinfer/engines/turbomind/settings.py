@@ -31,7 +31,7 @@ class EngineSettings:
     """Every number that decides how one TurboMind engine runs. All are within the limits that it does not check.
 
     Attributes:
-        dtype: ``"auto"`` (as the model was saved), ``"float16"`` or ``"bfloat16"``.
+        dtype: ``"float16"``, ``"bfloat16"``, or ``"auto"`` where the checkpoint does not say how it was saved.
         model_format: how the weights are stored; None is read from the checkpoint.
         tp: GPUs that each layer is split over, 1 or more.
         devices: CUDA's numbers of these GPUs.
@@ -132,7 +132,8 @@ def effective_settings(
         "TurboMind encodes the images of all prompts in a pass",
     )
     dtype, why = _dtype(parameters.dtype, info, bfloat16)
-    adjusted("dtype", parameters.dtype, dtype, why)
+    if why:
+        adjustments.append(Adjustment("dtype", parameters.dtype, dtype, why))
     if info is not None and parameters.max_tiles < info.tiles:
         adjusted("image_tiles", info.tiles, parameters.max_tiles, _tiling(info, parameters.max_tiles))
     settings = EngineSettings(
@@ -156,13 +157,16 @@ def effective_settings(
 
 
 def _dtype(asked: str, info: CheckpointInfo | None, bfloat16: bool) -> tuple[str, str]:
-    """The number format to compute in, and why it is not the one asked for."""
+    """The number format to compute in, and why it is neither the one asked for nor the one the model was saved in."""
     saved = "" if info is None else info.dtype
     if not bfloat16 and (asked == "bfloat16" or (asked == "auto" and saved != "float16")):
         return "float16", "this GPU does not compute in bfloat16"
     if asked == "auto" and saved == "float32":
-        # Left at auto, LMDeploy hands pixels in 32 bits to an encoder in 16.
         return "bfloat16", "the model was saved in 32 bits, and TurboMind computes in 16"
+    if asked == "auto" and saved:
+        # Left at auto, LMDeploy asks text, encoder and pixels one by one, takes bfloat16 where one does not say, and
+        # ends the process when pixels and encoder come out different.
+        return saved, ""
     return asked, ""
 
 
