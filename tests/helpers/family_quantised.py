@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from family_words import write_json
 
-__all__ = ["METHODS", "round_inputs_to_fp8", "write_quantised"]
+__all__ = ["METHODS", "write_quantised"]
 
 _GROUP: Final = 128  # inputs that share a scale and a zero; FP8's blocks are as many outputs wide
 _AWQ_ORDER: Final = (0, 2, 4, 6, 1, 3, 5, 7)  # the columns of eight, from the lowest four bits of a word up
@@ -54,19 +54,6 @@ def write_quantised(method: str, source: Path, folder: Path) -> Path:
         save_file(content, target / "model.safetensors", {"format": "pt"})
         write_json(target / "config.json", {**config, **more})
     return plain
-
-
-def round_inputs_to_fp8(network: torch.nn.Module) -> None:
-    """Round what the text model's matrices are multiplied with as engines do for FP8, with a scale for each 128."""
-
-    def rounded(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        groups = inputs[0].unflatten(-1, (-1, _GROUP))
-        scales = groups.abs().amax(-1, keepdim=True).clamp_min(1e-12) / _FP8_LARGEST
-        return (((groups / scales).to(torch.float8_e4m3fn).float() * scales).flatten(-2),)
-
-    for name, module in network.named_modules():
-        if "language_model." in name and name.rpartition(".")[2] in _LINEARS:
-            module.register_forward_pre_hook(rounded)
 
 
 def _awq(weight: torch.Tensor) -> tuple[_Parts, torch.Tensor]:

@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 import fastinfer
 from family_checkpoints import FAMILIES, write_family
 from family_pictures import different_shapes
-from family_quantised import METHODS, round_inputs_to_fp8, write_quantised
+from family_quantised import METHODS, write_quantised
 from family_reference import Reference
 
 pytestmark = pytest.mark.gpu
@@ -31,6 +31,8 @@ WORDS = ["red", "blue", "green", "circle", "car", "cat", "What", "square", "red 
 BRANCHES = ["red", "red circle", "red square", "red car", "red cat", "red green", "red blue", "red a", "red cat car"]
 #: By how much a probability may be off: bfloat16 moves these networks' by up to 0.03.
 ROUNDING = 0.06
+#: FP8 kernels round what the weights are multiplied with, too: by up to 0.11. Scales in wrong places, by 0.18 and more.
+FP8_ROUNDING = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,8 @@ def test_quantised_text_weights_give_the_same_as_the_numbers_they_stand_for(meth
     """Last, because TurboMind ends the process on shapes that it has no kernel for."""
     family = FAMILIES["InternVL, encoder 128, Qwen3 128, tied"]
     write_family(family, tmp_path / "source")
-    reference = Reference(write_quantised(method, tmp_path / "source", tmp_path / method), family.processor)
-    if method == "fp8":
-        round_inputs_to_fp8(reference.network)
+    plain = write_quantised(method, tmp_path / "source", tmp_path / method)
     with open_classifier(tmp_path / method) as classifier:
-        largest = largest_difference(classifier, reference, WORDS)
+        largest = largest_difference(classifier, Reference(plain, family.processor), WORDS)
     request.config.get_terminal_writer().line(f" {method}: off by at most {largest:.4f}")
-    assert largest <= ROUNDING
+    assert largest <= (FP8_ROUNDING if method == "fp8" else ROUNDING)

@@ -19,7 +19,12 @@ INT32_MAX = 2**31 - 1
 
 
 def checkpoint(
-    *, head_dim: int = 128, dtype: str = "bfloat16", tiles: int = 1, size: tuple[int, int] | None = (448, 448)
+    *,
+    head_dim: int = 128,
+    dtype: str = "bfloat16",
+    quantisation: str | None = None,
+    tiles: int = 1,
+    size: tuple[int, int] | None = (448, 448),
 ) -> CheckpointInfo:
     """A checkpoint of InternVL3-8B's shape."""
     return CheckpointInfo(
@@ -28,7 +33,7 @@ def checkpoint(
         text=TextPart("Qwen2ForCausalLM", 28, 3584, 28, 4, head_dim, 151_674, 32_768),
         vision=VisionPart(24, 1024, 16, 64, 14, size, 2),
         dtype=dtype,
-        quantisation=None,
+        quantisation=quantisation,
         needs_remote_code=False,
         weight_bytes=2**34,
         end_tokens=(151_645,),
@@ -150,6 +155,23 @@ def test_auto_is_the_checkpoints_number_format_and_another_is_reported(
     made, adjustments = effective(checkpoint(dtype=saved), dtype=asked, bfloat16=bfloat16)
     assert made.dtype == used
     assert ("dtype" in adjustments) == reported
+
+
+@pytest.mark.parametrize(
+    ("asked", "saved", "quantisation", "used", "reported"),
+    [
+        ("auto", "float16", "awq", "auto", False),
+        ("auto", "bfloat16", "fp8", "auto", False),
+        ("float16", "float16", "awq", "float16", False),
+        ("auto", "float16", "fp8", "bfloat16", True),
+        ("float16", "bfloat16", "fp8", "bfloat16", True),
+    ],
+)
+def test_for_quantised_weights_the_engine_chooses_what_its_kernels_take(
+    asked: str, saved: str, quantisation: str, used: str, reported: bool
+) -> None:
+    made, adjustments = effective(checkpoint(dtype=saved, quantisation=quantisation), dtype=asked)
+    assert (made.dtype, "dtype" in adjustments) == (used, reported)
 
 
 def test_fewer_tiles_than_the_models_own_are_reported() -> None:

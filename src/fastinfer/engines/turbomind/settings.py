@@ -31,7 +31,8 @@ class EngineSettings:
     """Every number that decides how one TurboMind engine runs. All are within the limits that it does not check.
 
     Attributes:
-        dtype: ``"float16"``, ``"bfloat16"``, or ``"auto"`` where the checkpoint does not say how it was saved.
+        dtype: ``"float16"``, ``"bfloat16"``, or ``"auto"``: LMDeploy's choice, for a quantised checkpoint or one that
+            does not say how it was saved.
         model_format: how the weights are stored; None is read from the checkpoint.
         tp: GPUs that each layer is split over, 1 or more.
         devices: CUDA's numbers of these GPUs.
@@ -158,16 +159,19 @@ def effective_settings(
 
 def _dtype(asked: str, info: CheckpointInfo | None, bfloat16: bool) -> tuple[str, str]:
     """The number format to compute in, and why it is neither the one asked for nor the one the model was saved in."""
-    saved = "" if info is None else info.dtype
-    if not bfloat16 and (asked == "bfloat16" or (asked == "auto" and saved != "float16")):
+    saved, quantisation = ("", None) if info is None else (info.dtype, info.quantisation)
+    meant = saved if asked == "auto" else asked
+    if not bfloat16 and meant != "float16":
         return "float16", "this GPU does not compute in bfloat16"
-    if asked == "auto" and saved == "float32":
+    if meant == "float16" and quantisation == "fp8":
+        return "bfloat16", "TurboMind computes with FP8 weights in bfloat16 only"
+    if meant == "float32":
         return "bfloat16", "the model was saved in 32 bits, and TurboMind computes in 16"
-    if asked == "auto" and saved:
-        # Left at auto, LMDeploy asks text, encoder and pixels one by one, takes bfloat16 where one does not say, and
-        # ends the process when pixels and encoder come out different.
-        return saved, ""
-    return asked, ""
+    if not saved or quantisation is not None:
+        return asked, ""
+    # Left at auto, LMDeploy asks text, encoder and pixels one by one, takes bfloat16 where one does not say, and ends
+    # the process when pixels and encoder come out different.
+    return meant, ""
 
 
 def _tiling(info: CheckpointInfo, tiles: int) -> str:
