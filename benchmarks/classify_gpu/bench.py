@@ -26,6 +26,7 @@ from .variants import variant
 from .work import Done, Work
 
 OURS, EXACT, EMBEDDED = "ours", "ours_exact", "ours_embedded"
+ENGINE = "engine"
 DOCUMENTED, DEFAULTS, SERVER = "documented", "defaults", "server"
 #: In the order in which they are loaded: a cache is a share of what memory is free then, and the defaults take most.
 CONTENDERS = (OURS, EXACT, EMBEDDED, DOCUMENTED, SERVER, DEFAULTS)

@@ -15,6 +15,7 @@ class Work:
         total: how many pictures to classify, more than ``images``: further ones are made of them on the way.
         first: the variant of ``images`` that those begin with.
         one_by_one: each only when the one before is answered.
+        prepared: decoded and prepared before the clock starts, so that the engine alone is timed; ours only.
         keep: answer with all probabilities; ours only.
     """
 
@@ -23,6 +24,7 @@ class Work:
     total: int | None = None
     first: int = 0
     one_by_one: bool = False
+    prepared: bool = False
     keep: bool = False
 
 
