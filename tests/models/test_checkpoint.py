@@ -35,7 +35,8 @@ PARTS: dict[str, tuple[TextPart, VisionPart]] = {
     "qwen2_5_vl_nested": (QWEN2_5_VL_7B, QWEN2_VISION),
     "qwen2_5_vl_short": (dataclasses.replace(QWEN2_5_VL_7B, max_positions=32768), QWEN2_VISION),
     "qwen3_5": (
-        TextPart(None, 24, 1024, 8, 2, 256, 248320, 262144),
+        # 16 heads keep a matrix of 128 x 128 each, and the convolution 4 of their queries, keys and values.
+        TextPart(None, 24, 1024, 8, 2, 256, 248320, 262144, 18, 18 * (16 * 128 * 128 + 4 * 3 * 16 * 128)),
         VisionPart(12, 768, 12, 64, 16, None, 2),
     ),
 }
@@ -76,22 +77,33 @@ def test_the_parts_of_published_models(tmp_path: Path, name: str) -> None:
         info.tiles = 2  # type: ignore[misc]
 
 
+def numbers_of(text: Any) -> tuple[int, ...]:
+    """What Transformers' configuration of a language model says of it, in the order of TextPart's fields."""
+    linear, state = text.layer_types.count("linear_attention") if getattr(text, "layer_types", None) else 0, 0
+    if linear:
+        keys = text.linear_num_key_heads * text.linear_key_head_dim
+        values = text.linear_num_value_heads * text.linear_value_head_dim
+        state = values * text.linear_key_head_dim + text.linear_conv_kernel_dim * (2 * keys + values)
+    return (
+        text.num_hidden_layers,
+        text.hidden_size,
+        text.num_attention_heads,
+        text.num_key_value_heads,
+        getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        text.vocab_size,
+        text.max_position_embeddings,
+        linear,
+        linear * state,
+    )
+
+
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "internvl_chat"])
 def test_transformers_reads_the_same_numbers(tmp_path: Path, name: str) -> None:
     auto = pytest.importorskip("transformers").AutoConfig
     info = describe_checkpoint(write_checkpoint(tmp_path, CONFIGS[name]))
     theirs = auto.from_pretrained(tmp_path)
     text, vision = theirs.text_config, theirs.vision_config
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    assert dataclasses.astuple(info.text)[1:] == (
-        text.num_hidden_layers,
-        text.hidden_size,
-        text.num_attention_heads,
-        text.num_key_value_heads,
-        head_dim,
-        text.vocab_size,
-        text.max_position_embeddings,
-    )
+    assert dataclasses.astuple(info.text)[1:] == numbers_of(text)
     assert info.vision is not None
     assert info.vision.heads == vision.num_attention_heads
     assert info.vision.layers == getattr(vision, "num_hidden_layers", None) or vision.depth
@@ -113,15 +125,7 @@ def test_missing_fields_mean_what_they_mean_to_transformers(tmp_path: Path, name
     text = getattr(theirs, "text_config", theirs)
     config = {"architectures": [architecture], "model_type": name, "text_config": {"model_type": text.model_type}}
     info = describe_checkpoint(write_checkpoint(tmp_path, config))
-    assert dataclasses.astuple(info.text)[1:] == (
-        text.num_hidden_layers,
-        text.hidden_size,
-        text.num_attention_heads,
-        text.num_key_value_heads,
-        getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-        text.vocab_size,
-        text.max_position_embeddings,
-    )
+    assert dataclasses.astuple(info.text)[1:] == numbers_of(text)
     assert (info.vision is None) is not hasattr(theirs, "vision_config")
     if info.vision is None:
         return
@@ -291,6 +295,8 @@ def test_an_output_matrix_of_another_model_is_refused(tmp_path: Path) -> None:
         ("internvl_chat", "max_dynamic_patch", ..., "max_dynamic_patch is missing"),
         ("qwen2_vl", "vision_config.embed_dim", 1281, "vision_config.embed_dim is 1281"),
         ("qwen2_5_vl", "vision_config.depth", [32], "vision_config.depth is [32]"),
+        ("qwen3_5", "text_config.layer_types", ["full_attention"], "it has to be a list of 24 names"),
+        ("qwen3_5", "text_config.full_attention_interval", 0, "text_config.full_attention_interval is 0"),
         ("qwen3_5", "vision_config.spatial_merge_size", -2, "vision_config.spatial_merge_size is -2"),
     ],
 )

@@ -31,6 +31,9 @@ class TextPart:
         head_dim: width of a head.
         vocabulary: tokens that it scores.
         max_positions: the longest context, in tokens, that it is configured for.
+        linear_layers: those of ``layers`` with linear attention: they keep a state instead of every token's keys and
+            values.
+        state_numbers: numbers of all these states of one sequence, however long it is.
     """
 
     architecture: str | None
@@ -41,6 +44,8 @@ class TextPart:
     head_dim: int
     vocabulary: int
     max_positions: int
+    linear_layers: int = 0
+    state_numbers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ def text_part(config: Fields, architecture: str | None) -> TextPart:
     kv_heads = config.or_else({"num_key_value_heads": heads}).count("num_key_value_heads")
     if heads % kv_heads:
         raise config.wrong("num_key_value_heads", f"a divisor of num_attention_heads, {heads}")
+    linear = _linear_layers(config)
     return TextPart(
         architecture=architecture,
         layers=config.count("num_hidden_layers"),
@@ -120,7 +126,28 @@ def text_part(config: Fields, architecture: str | None) -> TextPart:
         head_dim=config.or_else({"head_dim": hidden // heads}).count("head_dim"),
         vocabulary=config.count("vocab_size"),
         max_positions=config.count("max_position_embeddings"),
+        linear_layers=linear,
+        state_numbers=linear * _numbers_of_a_state(config) if linear else 0,
     )
+
+
+def _linear_layers(config: Fields) -> int:
+    layers, types = config.count("num_hidden_layers"), config.values.get("layer_types")
+    if types is None:
+        # Transformers' Qwen3_5TextConfig: the last of every so many layers has full attention.
+        interval = config.values.get("full_attention_interval")
+        return 0 if interval is None else layers - layers // config.count("full_attention_interval")
+    if not isinstance(types, list) or len(types) != layers:
+        raise config.wrong("layer_types", f"a list of {layers} names")
+    return types.count("linear_attention")
+
+
+def _numbers_of_a_state(config: Fields) -> int:
+    """Of one layer: the gated delta rule's matrices, and the inputs that its convolution looks back at."""
+    keys = config.count("linear_num_key_heads") * config.count("linear_key_head_dim")
+    values = config.count("linear_num_value_heads") * config.count("linear_value_head_dim")
+    matrices = values * config.count("linear_key_head_dim")
+    return matrices + (2 * keys + values) * config.count("linear_conv_kernel_dim")
 
 
 def image_use(architecture: str, config: Fields, processor: Fields) -> ImageUse | None:

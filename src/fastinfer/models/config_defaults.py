@@ -36,6 +36,12 @@ _QWEN_3_5: Final = {
     "head_dim": 256,
     "vocab_size": 248320,
     "max_position_embeddings": 32768,
+    "full_attention_interval": 4,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_conv_kernel_dim": 4,
 }
 
 TEXT_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {

@@ -87,6 +87,15 @@ def test_a_gpu_has_at_least_one_whole_head_of_keys_and_values() -> None:
     assert tokens == [tokens[0], tokens[0] // 2, tokens[0] // 4, tokens[0] // 4]
 
 
+def test_layers_of_linear_attention_keep_a_state_for_each_request_instead() -> None:
+    text = replace(EIGHT.text, linear_layers=21, state_numbers=21 * 1000)
+    need, all_full = memory_need(replace(EIGHT, text=text), made()), memory_need(EIGHT, made())
+    assert (need.token, need.state) == (all_full.token // 4, 2 * 21 * 1000)
+    # Sixteen requests of 512 tokens in a pass, and one that waits.
+    assert need.cache == need.token * 8704 + need.state * 17
+    assert memory_need(replace(EIGHT, text=text), made(tp=2)).state == need.state // 2
+
+
 def test_without_an_output_matrix_of_its_own_nothing_is_kept_for_label_scoring() -> None:
     assert memory_need(replace(EIGHT, head=None), made()).head == 0
 
@@ -151,11 +160,12 @@ def applied(hint: str, changes: dict[str, Any]) -> dict[str, Any]:
     share=st.floats(0.0001, 0.9999),
     bits=st.sampled_from([0, 4, 8]),
     tp=st.sampled_from([1, 2, 4]),
+    state=st.sampled_from([0, 2**20, 2**26]),
 )
 def test_whoever_follows_the_advice_is_not_refused_again(
-    free: int, weights: int, session_len: int, batch: int, prefill: int, share: float, bits: int, tp: int
+    free: int, weights: int, session_len: int, batch: int, prefill: int, share: float, bits: int, tp: int, state: int
 ) -> None:
-    info = replace(EIGHT, weight_bytes=weights)
+    info = replace(EIGHT, weight_bytes=weights, text=replace(EIGHT.text, linear_layers=21, state_numbers=state))
     changes = {
         "session_len": session_len,
         "max_batch_size": batch,

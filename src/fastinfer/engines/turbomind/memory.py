@@ -28,6 +28,7 @@ class MemoryNeed:
         fixed: TurboMind's buffers and kernels, and the CUDA context.
         passing: activations of a pass, for each of its tokens.
         token: of the KV cache, for each token.
+        state: of the KV cache, for each request, whatever its length: what layers of linear attention keep.
         tokens: of a pass, as many as the settings allow.
         request: tokens of one full request, which the cache must hold beside those of a running pass.
     """
@@ -37,6 +38,7 @@ class MemoryNeed:
     fixed: int
     passing: int
     token: int
+    state: int
     tokens: int
     request: int
 
@@ -48,7 +50,8 @@ class MemoryNeed:
     @property
     def cache(self) -> int:
         """Bytes that the cache must have at least."""
-        return self.token * (self.tokens + self.request)
+        requests = -(-self.tokens // self.request) + 1
+        return self.token * (self.tokens + self.request) + self.state * requests
 
     def fits(self, free: int, share: float) -> bool:
         """Whether all of it fits ``free`` bytes of which the cache gets ``share``, counted after the weights."""
@@ -60,9 +63,9 @@ class MemoryNeed:
 def memory_need(info: CheckpointInfo, settings: EngineSettings) -> MemoryNeed:
     """What the model takes with these settings.
 
-    The KV cache holds for each token and layer a key and a value of ``kv_heads * head_dim`` numbers: 16 bits each, or
-    8 or 4 with a scale and an offset of 16 bits for each head. Split over more GPUs than there are such heads, each GPU
-    has a whole one.
+    The KV cache holds for each token and layer of full attention a key and a value of ``kv_heads * head_dim`` numbers:
+    16 bits each, or 8 or 4 with a scale and an offset of 16 bits for each head. Split over more GPUs than there are
+    such heads, each GPU has a whole one. The states of linear attention, in 16 bits, come out of the same cache.
     """
     text = info.text
     bits = settings.quant_policy or 16
@@ -76,7 +79,8 @@ def memory_need(info: CheckpointInfo, settings: EngineSettings) -> MemoryNeed:
         head=head,
         fixed=_FIXED,
         passing=2 * widest,
-        token=2 * text.layers * heads * (text.head_dim * bits + scales) // 8,
+        token=2 * (text.layers - text.linear_layers) * heads * (text.head_dim * bits + scales) // 8,
+        state=2 * text.state_numbers // settings.tp,
         tokens=settings.max_prefill_token_num,
         request=settings.request_limit,
     )
@@ -111,8 +115,8 @@ def _remedy(need: MemoryNeed, settings: EngineSettings, free: int) -> str:
     share = _share(need, settings, free)
     if share is not None:
         return f"{_moved(settings, share)}."
-    beside = need.weights + need.head + need.fixed + need.token * need.request
-    room = (free - beside) // (need.passing + need.token)
+    beside = need.weights + need.head + need.fixed + need.token * need.request + 2 * need.state
+    room = (free - beside) // (need.passing + need.token + need.state // need.request)
     # The engine is given a pass of max_batch_size requests or PASS_TOKENS, unless the preset asks for more tokens.
     most = min(settings.max_batch_size - 1, room // need.request, (PASS_TOKENS - 1) // need.request)
     for batch in (settings.max_batch_size, *range(most, 0, -1)):
