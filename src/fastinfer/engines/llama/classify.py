@@ -278,15 +278,8 @@ class _Worker:
                 limit=limit,
                 hint=f"Raise n_ctx (now {self._n_ctx}), shorten the prompt or the labels, or use smaller images.",
             )
-        # llama.cpp ends the process on this one.
         largest = max((c.n_tokens for c in prepared.chunks if c.tokens is None), default=0)
-        if self._encoder.looks_ahead and largest > self._n_ubatch:
-            raise PromptTooLongError(
-                f"The image takes {largest} tokens, which this model has to see at once, and n_ubatch is less.",
-                tokens=largest,
-                limit=self._n_ubatch,
-                hint=f"Raise n_ubatch and n_batch to {largest} or more.",
-            )
+        self._encoder.check_at_once(largest, self._n_ubatch)
 
     def _score(self, members: list[tuple[_Request, Prepared]], task: Task, started: float) -> None:
         begun = time.perf_counter()

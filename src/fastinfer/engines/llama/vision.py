@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastinfer.engines.llama.binding import mtmd
 from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
-from fastinfer.errors import EngineError, ImageDecodeError, ModelLoadError
+from fastinfer.errors import EngineError, ImageDecodeError, ModelLoadError, PromptTooLongError
 
 __all__ = ["Chunk", "ImageEncoder", "Prepared"]
 
@@ -122,6 +122,24 @@ class ImageEncoder:
         self._in_grid = bool(mtmd.mtmd_decode_use_mrope(self.handle))
         #: Images go through llama.cpp's own helper where positions have several dimensions or attention looks ahead.
         self.needs_helper = self.looks_ahead or self._in_grid
+
+    def check_at_once(self, tokens: int, at_once: int) -> None:
+        """Refuse an image that llama.cpp would end the process on.
+
+        Args:
+            tokens: of the image.
+            at_once: the most tokens that are evaluated at once, n_ubatch.
+
+        Raises:
+            PromptTooLongError: this model sees an image at once, and it has more tokens than that.
+        """
+        if self.looks_ahead and tokens > at_once:
+            raise PromptTooLongError(
+                f"The image takes {tokens} tokens, which this model has to see at once, and n_ubatch is less.",
+                tokens=tokens,
+                limit=at_once,
+                hint=f"Raise n_ubatch and n_batch to {tokens} or more.",
+            )
 
     def close(self) -> None:
         """Free the encoder. Idempotent."""

@@ -26,9 +26,9 @@ from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.scoring import Node
 from fastinfer.engines.turbomind.binding import Outcome, Picture, Ticket, TurboMindModel
 from fastinfer.engines.turbomind.pictures import Preparation
-from fastinfer.engines.turbomind.prompt import PromptMaker, PromptTokens
+from fastinfer.engines.turbomind.prompt import PromptMaker, PromptTokens, request_too_long
 from fastinfer.engines.turbomind.rows import Rows, Wanted
-from fastinfer.errors import EngineError, PromptTooLongError
+from fastinfer.errors import EngineError
 from fastinfer.images.prepared import EngineImage, PreparedImage
 
 __all__ = ["TurbomindClassifyEngine"]
@@ -213,16 +213,9 @@ class _Core:
             return found
 
     def _check_fits(self, image_tokens: int, prompted: _Prompted) -> None:
-        text, answer = len(prompted.prompt), prompted.answer_tokens
-        total = text + image_tokens + answer
-        if total > self._limit:
-            raise PromptTooLongError(
-                f"The prompt takes {text} tokens, its image {image_tokens} and the answer {answer}: {total} of at most "
-                f"{self._limit}.",
-                tokens=total,
-                limit=self._limit,
-                hint=f"Raise session_len to {total}, shorten the prompt or the labels in it, or use smaller images.",
-            )
+        prompt, answer = len(prompted.prompt) + image_tokens, prompted.answer_tokens
+        if prompt + answer > self._limit:
+            raise request_too_long(prompt, answer, self._limit)
 
     def _run(self) -> None:
         try:

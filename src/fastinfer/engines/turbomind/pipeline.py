@@ -28,6 +28,7 @@ from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
 from fastinfer.engines.turbomind.importing import INSTALL_SUPPORTED
 from fastinfer.engines.turbomind.pipeline_model import ImageLimits, LoadedPipeline, load_pipeline
+from fastinfer.engines.turbomind.prompt import request_too_long
 from fastinfer.engines.turbomind.rows import ScoreRows, Wanted
 from fastinfer.engines.turbomind.settings import EngineSettings
 from fastinfer.errors import EngineError, LabelError, PromptTooLongError
@@ -225,7 +226,7 @@ class _Core:
         if response.error_code == _TOO_LONG:
             # The length is only in the message: "Input length (...) must be smaller than ...".
             found = re.search(r"\d+", response.error_message or "")
-            raise self._too_long(int(found[0]) if found else self._session, 0)
+            raise request_too_long(int(found[0]) if found else self._session, 0, self._limit)
         if response.finish_reason not in ("stop", "length"):
             meaning = response.error_message or f"it ended with {response.finish_reason!r}"
             raise EngineError(
@@ -235,23 +236,13 @@ class _Core:
             )
         answer = task.max_tokens if task.trie is None else 0
         if response.input_token_len + answer > self._limit:
-            raise self._too_long(response.input_token_len, answer)
+            raise request_too_long(response.input_token_len, answer, self._limit)
         given = 0 if response.logits is None else len(response.logits)
         if not given or given != len(response.token_ids):
             raise EngineError(
                 f"LMDeploy's pipeline gave {len(response.token_ids)} tokens with the scores of {given}.",
                 hint=f"Install the version that fastinfer was written for: {INSTALL_SUPPORTED}.",
             )
-
-    def _too_long(self, prompt: int, answer: int) -> PromptTooLongError:
-        total = prompt + answer
-        return PromptTooLongError(
-            f"The prompt takes {prompt} tokens with its image and the answer {answer}: {total} of at most "
-            f"{self._limit}.",
-            tokens=total,
-            limit=self._limit,
-            hint=f"Raise session_len to {total}, shorten the prompt or the labels in it, or use smaller images.",
-        )
 
     def _read(self, response: Any, task: Task) -> tuple[npt.NDArray[np.float64] | None, Naming | None]:
         """Log-probabilities of the labels, or the name."""

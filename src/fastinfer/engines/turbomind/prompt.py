@@ -9,10 +9,10 @@ from jinja2 import TemplateError
 
 from fastinfer.engines.answers import lead_after
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
-from fastinfer.errors import ModelLoadError
+from fastinfer.errors import ModelLoadError, PromptTooLongError
 from fastinfer.models import CheckpointInfo
 
-__all__ = ["PLACES", "Place", "PromptMaker", "PromptTokens"]
+__all__ = ["PLACES", "Place", "PromptMaker", "PromptTokens", "request_too_long"]
 
 #: Private-use characters that stand for the image and the user's text while a template is rendered.
 _IMAGE, _TEXT = "\ue0f0", "\ue0f1"
@@ -44,6 +44,17 @@ PLACES: Final = {
     "Qwen3_5ForConditionalGeneration": _QWEN,
     "Qwen3_5MoeForConditionalGeneration": _QWEN,
 }
+
+
+def request_too_long(prompt: int, answer: int, limit: int) -> PromptTooLongError:
+    """What is raised for a request of so many tokens, its image among those of the prompt."""
+    total = prompt + answer
+    return PromptTooLongError(
+        f"The prompt takes {prompt} tokens with its image and the answer {answer}: {total} of at most {limit}.",
+        tokens=total,
+        limit=limit,
+        hint=f"Raise session_len to {total}, shorten the prompt or the labels in it, or use smaller images.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from fastinfer.engines.chat import Generation, PlacedImage
 from fastinfer.engines.llama.model import RenderedPrompt
 from fastinfer.engines.llama.vision import Chunk, ImageEncoder, Prepared
-from fastinfer.errors import PromptTooLongError
 
 __all__ = ["Picture", "Pictures", "place_pictures"]
 
@@ -156,15 +155,7 @@ def place_pictures(
                 cells.append(chunk.tokens)
             cell, position = cell + chunk.n_tokens, position + chunk.n_positions
     cells.append(tokens[read:])
-    largest = max((p.end - p.start for p in pictures), default=0)
-    # llama.cpp ends the process on this one.
-    if encoder.looks_ahead and largest > at_once:
-        raise PromptTooLongError(
-            f"The image takes {largest} tokens, which this model has to see at once, and n_ubatch is less.",
-            tokens=largest,
-            limit=at_once,
-            hint=f"Raise n_ubatch and n_batch to {largest} or more.",
-        )
+    encoder.check_at_once(max((p.end - p.start for p in pictures), default=0), at_once)
     return replace(generation, tokens=np.concatenate(cells), images=Pictures(pictures, list(known.values())))
 
 
