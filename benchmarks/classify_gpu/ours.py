@@ -12,7 +12,7 @@ from typing import Any
 
 from .memory import Watch
 from .variants import stream
-from .work import Done, Work
+from .work import Done, How, Work
 
 _DECODING_THREADS = 16
 
@@ -45,15 +45,9 @@ def open_ours(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any], 
     }
 
     def handle(work: Work) -> Done:
-        images: Iterable[bytes] = work.images if work.total is None else stream(work.images, work.total, work.first)
         watch = Watch() if work.total is not None else None
         with watch or contextlib.nullcontext():
-            if work.one_by_one:
-                done = one_by_one(work)
-            elif work.prepared:
-                done = engine_alone(work)
-            else:
-                done = together(work, images)
+            done = ways[work.how](work)
         if watch is not None:
             done.memory = watch.figures
         return done
@@ -76,7 +70,8 @@ def open_ours(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any], 
         seconds = time.perf_counter() - started
         return Done(seconds, len(answers), prompt_tokens=statistics.median(one.prompt_tokens for one in answers))
 
-    def together(work: Work, images: Iterable[bytes]) -> Done:
+    def together(work: Work) -> Done:
+        images: Iterable[bytes] = work.images if work.total is None else stream(work.images, work.total, work.first)
         done = Done(0.0, 0)
         tokens = []
         names = work.labels or options["labels"]
@@ -96,4 +91,9 @@ def open_ours(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any], 
         done.prompt_tokens = statistics.median(tokens) if tokens else 0.0
         return done
 
+    ways: dict[How, Callable[[Work], Done]] = {
+        "together": together,
+        "one by one": one_by_one,
+        "prepared": engine_alone,
+    }
     return info, handle, classifier.close

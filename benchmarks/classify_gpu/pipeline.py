@@ -76,7 +76,7 @@ def open_pipeline(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[An
         each: list[float] = []
         replies = []
         started = time.perf_counter()
-        if work.one_by_one:
+        if work.how == "one by one":
             for image in work.images:
                 begun = time.perf_counter()
                 replies += ask([image])

@@ -64,7 +64,7 @@ def open_server(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any]
             process.wait()
 
     def handle(work: Work) -> Done:
-        return ask_together(port, work.images, options["prompt"], 1 if work.one_by_one else CLIENTS)
+        return ask_together(port, work.images, options["prompt"], 1 if work.how == "one by one" else CLIENTS)
 
     try:
         wait_until_ready(process, port, log, options["limit"])

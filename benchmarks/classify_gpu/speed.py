@@ -56,7 +56,7 @@ def throughput(bench: Bench) -> None:
         for _ in range(bench.rounds):
             found = one_round(bench, sides)
             if OURS in sides:
-                done = bench.ask(ENGINE, sides[OURS], Work(bench.pictures(bench.images), prepared=True))
+                done = bench.ask(ENGINE, sides[OURS], Work(bench.pictures(bench.images), how="prepared"))
                 if done is not None:
                     found[ENGINE] = summary(done)
             rounds.append(found)
@@ -90,7 +90,7 @@ def latency(bench: Bench) -> None:
             block: dict[str, list[float]] = {}
             for image in bench.pictures(bench.images):
                 for name, side in bench.in_turn(sides):
-                    done = bench.ask(name, side, Work([image], one_by_one=True))
+                    done = bench.ask(name, side, Work([image], how="one by one"))
                     if done is not None and done.each_ms:
                         block.setdefault(name, []).extend(done.each_ms)
             rounds.append({name: _milliseconds(values) for name, values in block.items()})

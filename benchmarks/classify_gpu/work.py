@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+How = Literal["together", "one by one", "prepared"]
 
 
 @dataclass(frozen=True)
@@ -14,8 +17,8 @@ class Work:
         labels: labels in place of those the contender was opened with; ours only.
         total: how many pictures to classify, more than ``images``: further ones are made of them on the way.
         first: the variant of ``images`` that those begin with.
-        one_by_one: each only when the one before is answered.
-        prepared: decoded and prepared before the clock starts, so that the engine alone is timed; ours only.
+        how: ``"together"``; ``"one by one"``, each only when the one before is answered; or ``"prepared"``, together,
+            but decoded before the clock starts, so that the engine alone is timed; ours only.
         keep: answer with all probabilities; ours only.
     """
 
@@ -23,8 +26,7 @@ class Work:
     labels: tuple[str, ...] | None = None
     total: int | None = None
     first: int = 0
-    one_by_one: bool = False
-    prepared: bool = False
+    how: How = "together"
     keep: bool = False
 
 

@@ -14,6 +14,7 @@ import pytest
 import fastinfer
 from fastinfer.engines.turbomind.gpus import gpus
 from fastinfer.errors import EngineDeadError, EngineUnavailableError
+from gpu_memory import gpu_memory_used
 from turned_samples import turned_samples
 
 pytestmark = pytest.mark.gpu
@@ -61,9 +62,7 @@ def expected(checkpoint, pictures):
 
 
 def memory_used():
-    pynvml = pytest.importorskip("pynvml")
-    pynvml.nvmlInit()
-    return [pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(i)).used / 2**20 for i in (0, 1)]
+    return [gpu_memory_used(gpu) for gpu in (0, 1)]
 
 
 def test_replicas_answer_as_one_gpu_does_and_both_work(checkpoint, pictures, expected):

@@ -33,6 +33,7 @@ from fastinfer.errors import (
     QueueFullError,
     RequestTimeoutError,
 )
+from gpu_memory import gpu_memory_used
 from turned_samples import turned_samples
 
 pytestmark = pytest.mark.gpu
@@ -321,20 +322,13 @@ def test_closing_fails_what_waits_and_is_idempotent(checkpoint, pictures):
 
 def test_twenty_rounds_of_loading_and_closing_give_the_memory_back(checkpoint, pictures):
     """All but what TurboMind 0.18 itself never frees: 60 MiB for each engine made, 92 where it has computed."""
-    pynvml = pytest.importorskip("pynvml")
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-
-    def used():
-        return pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20
-
-    before, closed, taken = used(), [], []
+    before, closed, taken = gpu_memory_used(), [], []
     for _ in range(20):
         with fastinfer.classifier("prod", labels=LABELS, model=checkpoint, **SMALL) as made:
             list(made.classify_many(pictures[:16]))
-            taken.append(used())
+            taken.append(gpu_memory_used())
         gc.collect()
-        closed.append(used())
+        closed.append(gpu_memory_used())
     assert min(taken) - before > 2000  # the cache alone is 2 % of 139 GB
     grown = [after - earlier for earlier, after in pairwise(closed)]
     assert max(grown) < 100, grown

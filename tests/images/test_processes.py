@@ -105,39 +105,45 @@ def processes_of(decoders: DecodeProcesses) -> list[int]:
     return [child._process.pid for child in decoders._children]
 
 
-def test_a_process_that_dies_costs_its_image_alone():
-    decoders = DecodeProcesses(Decoder(), 1)
-    try:
-        decoders.load(SAMPLES[0])
-        (victim,) = processes_of(decoders)
-        os.kill(victim, signal.SIGSTOP)
-        with ThreadPoolExecutor(1) as threads:
-            lost = threads.submit(decoders.load, SAMPLES[1])
-            time.sleep(0.1)
-            os.kill(victim, signal.SIGKILL)
-            with pytest.raises(ImageDecodeError, match=rf"{SAMPLES[1].name}.*ended with signal SIGKILL"):
-                lost.result(30)
-        assert same(decoders.load(SAMPLES[2]), Decoder().load(SAMPLES[2]))
-        assert victim not in processes_of(decoders)
-    finally:
-        decoders.close()
+@pytest.fixture
+def one() -> Iterator[DecodeProcesses]:
+    """A single process, which has started."""
+    made = DecodeProcesses(Decoder(), 1)
+    made.load(SAMPLES[0])
+    yield made
+    made.close()
 
 
-def test_an_interrupt_does_not_leave_an_answer_for_the_next_image(monkeypatch):
-    decoders = DecodeProcesses(Decoder(), 1)
+def stopped(decoders: DecodeProcesses) -> int:
+    """Its process, which goes on when it is told to."""
+    (process,) = processes_of(decoders)
+    os.kill(process, signal.SIGSTOP)
+    return process
+
+
+def test_a_process_that_dies_costs_its_image_alone(one):
+    victim = stopped(one)
+    with ThreadPoolExecutor(1) as threads:
+        lost = threads.submit(one.load, SAMPLES[1])
+        time.sleep(0.1)
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(ImageDecodeError, match=rf"{SAMPLES[1].name}.*ended with signal SIGKILL"):
+            lost.result(30)
+    assert same(one.load(SAMPLES[2]), Decoder().load(SAMPLES[2]))
+    assert victim not in processes_of(one)
+
+
+def test_an_interrupt_does_not_leave_an_answer_for_the_next_image(one, monkeypatch):
     real = pool.read_reply
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    try:
-        monkeypatch.setattr(pool, "read_reply", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            decoders.load(SAMPLES[0])
-        monkeypatch.setattr(pool, "read_reply", real)
-        assert same(decoders.load(SAMPLES[1]), Decoder().load(SAMPLES[1]))
-    finally:
-        decoders.close()
+    monkeypatch.setattr(pool, "read_reply", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.load(SAMPLES[0])
+    monkeypatch.setattr(pool, "read_reply", real)
+    assert same(one.load(SAMPLES[1]), Decoder().load(SAMPLES[1]))
 
 
 def gone(process: int) -> bool:
@@ -160,15 +166,12 @@ def test_closing_ends_them_and_refuses_work():
         decoders.load(SAMPLES[0])
 
 
-def test_closing_while_an_image_is_decoded_fails_that_image():
-    decoders = DecodeProcesses(Decoder(), 1)
-    decoders.load(SAMPLES[0])
-    (victim,) = processes_of(decoders)
-    os.kill(victim, signal.SIGSTOP)
+def test_closing_while_an_image_is_decoded_fails_that_image(one):
+    victim = stopped(one)
     with ThreadPoolExecutor(2) as threads:
-        lost = threads.submit(decoders.load, SAMPLES[1])
+        lost = threads.submit(one.load, SAMPLES[1])
         time.sleep(0.1)
-        closing = threads.submit(decoders.close)
+        closing = threads.submit(one.close)
         time.sleep(0.1)
         os.kill(victim, signal.SIGCONT)
         closing.result(30)
@@ -286,21 +289,15 @@ def test_a_reply_that_breaks_off_is_noticed(length):
         wire.read_reply(io.BufferedReader(io.BytesIO(whole[:length])), most_bytes=100)
 
 
-def test_callers_beyond_the_most_wait_for_their_turn():
-    decoders = DecodeProcesses(Decoder(), 1)
-    try:
-        decoders.load(SAMPLES[0])
-        (process,) = processes_of(decoders)
-        os.kill(process, signal.SIGSTOP)
-        results: list[EngineImage] = []
-        waiting = [threading.Thread(target=lambda: results.append(decoders.load(SAMPLES[0]))) for _ in range(4)]
-        for thread in waiting:
-            thread.start()
-        time.sleep(0.2)
-        assert processes_of(decoders) == [process]
-        os.kill(process, signal.SIGCONT)
-        for thread in waiting:
-            thread.join(30)
-        assert len(results) == 4
-    finally:
-        decoders.close()
+def test_callers_beyond_the_most_wait_for_their_turn(one):
+    process = stopped(one)
+    results: list[EngineImage] = []
+    waiting = [threading.Thread(target=lambda: results.append(one.load(SAMPLES[0]))) for _ in range(4)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.2)
+    assert processes_of(one) == [process]
+    os.kill(process, signal.SIGCONT)
+    for thread in waiting:
+        thread.join(30)
+    assert len(results) == 4

@@ -23,7 +23,7 @@ from fastinfer.images import ImageSource, describe_source
 from fastinfer.images.decoder import Decoder, Decodes
 from fastinfer.images.processes import DecodeProcesses
 from fastinfer.ordered import check_errors, run, run_async
-from fastinfer.preset_library import Preset
+from fastinfer.preset_library import DecodeIn, Preset
 from fastinfer.provenance import Provenance
 
 __all__ = ["Classifier"]
@@ -51,7 +51,7 @@ class Classifier:
         max_pixels: int,
         ahead: int,
         decode_workers: int,
-        decode_in: Literal["threads", "processes"],
+        decode_in: DecodeIn,
         labels: LabelSet | None,
         most_at_once: int | None = None,
     ) -> None:

@@ -14,6 +14,7 @@ from fastinfer.preset_library.loader import preset, presets
 from fastinfer.preset_library.models import ModelChoice, default_model
 from fastinfer.preset_library.preset import Preset
 from fastinfer.preset_library.schema import (
+    DecodeIn,
     Kind,
     LlamaChatParameters,
     LlamaClassifyParameters,
@@ -23,6 +24,7 @@ from fastinfer.preset_library.schema import (
 
 __all__ = [
     "Advice",
+    "DecodeIn",
     "Explanation",
     "ExplanationRow",
     "FieldDoc",

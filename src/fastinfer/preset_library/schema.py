@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 __all__ = [
     "INT32_MAX",
     "PARAMETER_CLASSES",
+    "DecodeIn",
     "Kind",
     "LlamaChatParameters",
     "LlamaClassifyParameters",

@@ -115,6 +115,7 @@ def _remedy(need: MemoryNeed, settings: EngineSettings, free: int) -> str:
     share = _share(need, settings, free)
     if share is not None:
         return f"{_moved(settings, share)}."
+    # Two states: of the request that waits, and of the one that a pass is rounded up by.
     beside = need.weights + need.head + need.fixed + need.token * need.request + 2 * need.state
     room = (free - beside) // (need.passing + need.token + need.state // need.request)
     # The engine is given a pass of max_batch_size requests or PASS_TOKENS, unless the preset asks for more tokens.
