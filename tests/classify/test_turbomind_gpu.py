@@ -23,6 +23,8 @@ import pytest
 from PIL import Image, ImageFile
 
 import fastinfer
+from fastinfer.engines.turbomind.memory import memory_need
+from fastinfer.engines.turbomind.settings import effective_settings
 from fastinfer.errors import (
     EngineDeadError,
     EngineOutOfMemoryError,
@@ -33,6 +35,7 @@ from fastinfer.errors import (
     QueueFullError,
     RequestTimeoutError,
 )
+from fastinfer.models import describe_checkpoint
 from gpu_memory import gpu_memory_used
 from turned_samples import turned_samples
 
@@ -89,7 +92,8 @@ def test_it_says_what_ran(classifier):
     assert known.engine.startswith("TurboMind (lmdeploy 0.18")
     assert known.device == "cuda:0"
     assert "float32" in known.kernel_path
-    assert {a.field for a in known.adjustments} == {"session_len", "max_prefill_token_num", "vision_max_batch_size"}
+    changed = {"session_len", "max_batch_size", "max_prefill_token_num", "vision_max_batch_size"}
+    assert {a.field for a in known.adjustments} == changed
 
 
 def test_many_equal_one_and_async_equals_sync(classifier, pictures):
@@ -269,6 +273,19 @@ def test_strict_refuses_what_would_be_adjusted(checkpoint):
 def test_a_cache_that_is_too_small_is_refused_before_loading(checkpoint):
     with pytest.raises(EngineOutOfMemoryError, match="Raise cache_max_entry_count from 1e-05 to"):
         fastinfer.classifier("prod", model=checkpoint, cache_max_entry_count=0.00001)
+
+
+def test_a_cache_that_just_holds_a_pass_answers_everything(checkpoint, classifier, pictures):
+    """Three times as many images are in flight and eight times as many rows, which have to wait for each other."""
+    torch = pytest.importorskip("torch")
+    parameters = fastinfer.preset("prod-exact", kind="classify").replace(**SMALL).parameters
+    info = describe_checkpoint(checkpoint)
+    need = memory_need(info, effective_settings(parameters, info, devices=(0,))[0])
+    least = 1.1 * need.cache / (torch.cuda.mem_get_info()[0] - need.weights)
+    changes = {**SMALL, "dtype": "float16", "cache_max_entry_count": least}
+    with fastinfer.classifier("prod-exact", labels=LABELS, model=checkpoint, **changes) as narrow:
+        for one, other in zip(narrow.classify_many(pictures), classifier.classify_many(pictures), strict=True):
+            close_to(one, other)
 
 
 def test_a_gpu_that_is_not_there_is_named(checkpoint):

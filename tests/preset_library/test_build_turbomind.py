@@ -39,8 +39,8 @@ def test_a_preset_is_lmdeploys_own_two_objects(each: Preset, lmdeploy: Any) -> N
     assert type(config) is lmdeploy.TurbomindEngineConfig
     assert type(vision) is lmdeploy.VisionConfig
     assert config.quant_policy == each.quant_policy
-    assert (config.cache_max_entry_count, config.cache_block_seq_len, config.max_batch_size) == (0.2, 64, 32)
-    assert (config.session_len, config.max_prefill_token_num) == (16_384, 8192)
+    assert (config.cache_max_entry_count, config.cache_block_seq_len, config.max_batch_size) == (0.2, 64, 256)
+    assert (config.session_len, config.max_prefill_token_num) == (32_768, 8192)
     assert (config.dtype, config.devices, config.tp, config.enable_metrics) == ("auto", [0], 1, False)
     assert vision.max_batch_size == 32
 

@@ -24,7 +24,9 @@ UNUSUAL = EngineSettings(
     tp=2,
     devices=(3, 1),
     session_len=999,
-    max_batch_size=7,
+    max_batch_size=3,
+    in_flight=5,
+    slots=7,
     cache_max_entry_count=0.25,
     cache_block_seq_len=192,
     quant_policy=8,
@@ -35,7 +37,7 @@ UNUSUAL = EngineSettings(
     vision_max_batch_size=5,
     request_limit=111,
 )
-NOT_LMDEPLOYS = {"log_level", "vision_max_batch_size", "request_limit"}
+NOT_LMDEPLOYS = {"log_level", "vision_max_batch_size", "request_limit", "max_batch_size", "in_flight", "slots"}
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,7 @@ def test_every_setting_arrives_in_the_engines_configuration() -> None:
     made = engine_config(UNUSUAL)
     expected = {name: value for name, value in dataclasses.asdict(UNUSUAL).items() if name not in NOT_LMDEPLOYS}
     assert {name: getattr(made, name) for name in expected} == {**expected, "devices": [3, 1]}
+    assert made.max_batch_size == 7
     assert made.enable_metrics is False
     assert vision_config(UNUSUAL).max_batch_size == 5
 
@@ -69,8 +72,8 @@ def test_the_prod_preset_is_configured_as_documented() -> None:
     parameters = preset("prod", kind="classify").parameters
     assert isinstance(parameters, TurbomindClassifyParameters)
     made = engine_config(effective_settings(parameters, None, devices=(0,))[0])
-    documented = {"max_batch_size": 32, "cache_max_entry_count": 0.2, "cache_block_seq_len": 64, "quant_policy": 4}
-    derived = {"session_len": 16_384, "max_prefill_token_num": 8192, "model_format": None, "devices": [0], "tp": 1}
+    documented = {"max_batch_size": 256, "cache_max_entry_count": 0.2, "cache_block_seq_len": 64, "quant_policy": 4}
+    derived = {"session_len": 32_768, "max_prefill_token_num": 8192, "model_format": None, "devices": [0], "tp": 1}
     assert {name: getattr(made, name) for name in documented} == documented
     assert {name: getattr(made, name) for name in derived} == derived
 

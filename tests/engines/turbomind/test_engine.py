@@ -46,7 +46,7 @@ class Table:
         self._random, self._fails = random.Random(seed), set(fails)
         self._numbers = itertools.count()
         self._work: queue.SimpleQueue = queue.SimpleQueue()
-        self.most_at_once, self.closed, self.holds = 0, False, threading.Event()
+        self.at_once, self.most_at_once, self.closed, self.holds = 0, 0, False, threading.Event()
         self.holds.set()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -60,10 +60,13 @@ class Table:
         assert tokens[: len(whole)] == whole
         ticket = Ticket(None, len(tokens), subject)
         ticket.state = (picture.pixels, tuple(tokens[len(whole) :]), most_tokens, tuple(end_tokens))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         self._work.put((ticket, done))
         return ticket
 
     def collect(self, ticket):
+        self.at_once -= 1
         image, path, most, ends = ticket.state
         if image in self._fails:
             return EngineError("The table has no such image.")
@@ -91,7 +94,6 @@ class Table:
                 waiting.append(self._work.get())
             if None in waiting:
                 return
-            self.most_at_once = max(self.most_at_once, len(waiting))
             self._random.shuffle(waiting)
             count = self._random.randint(1, len(waiting))
             for ticket, done in waiting[:count]:
@@ -148,11 +150,11 @@ def prepared(image):
 def make():
     made = []
 
-    def build(*, tolerance=0.0, in_flight=8, limit=100, **options):
+    def build(*, tolerance=0.0, in_flight=8, slots=32, limit=100, **options):
         table, rows = Table(**options), Read()
         engine = TurbomindClassifyEngine(
-            table, rows, Words(), Whole(), request_limit=limit, in_flight=in_flight, label_tolerance=tolerance,
-            device="table",
+            table, rows, Words(), Whole(), request_limit=limit, in_flight=in_flight, slots=slots,
+            label_tolerance=tolerance, device="table",
         )  # fmt: skip
         made.append(engine)
         return SimpleNamespace(engine=engine, table=table, rows=rows)
@@ -190,7 +192,18 @@ def test_every_image_gets_the_scores_of_its_own_labels(make, seed):
         np.testing.assert_allclose(scores.labels, by_definition(image, labels), rtol=1e-9)
         assert scores.naming is None
         assert scores.prompt_tokens == len(PROMPT) + IMAGE_TOKENS
-    assert own.table.most_at_once <= 4 * 8
+    assert own.table.most_at_once <= 32
+
+
+def test_images_and_their_further_rows_are_handed_over_up_to_a_limit_each(make):
+    own = make(in_flight=2, slots=7)
+    for labels, limit in ([(2,), (3,)], 2), ([(first, 2) for first in range(2, 10)], 7):
+        own.table.holds.clear()
+        futures = [own.engine.submit(prepared(image), Task("What?", LabelTrie(labels), 5)) for image in range(5)]
+        own.table.holds.set()
+        for image, future in enumerate(futures):
+            np.testing.assert_allclose(future.result(30).labels, by_definition(image, labels), rtol=1e-9)
+        assert own.table.most_at_once == limit
 
 
 def test_names_are_cut_at_their_limit_and_end_where_the_model_ends(make):

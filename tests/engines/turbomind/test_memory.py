@@ -71,7 +71,8 @@ def test_the_parts_of_internvl3_8b_are_those_counted_by_hand() -> None:
     assert need.cache == 57_344 * 8704
     # Of each token the MLP's two halves and eight hidden states, in 16 bits.
     assert need.passing == 2 * (2 * 18_944 + 8 * 3584)
-    assert need.activations == need.fixed + 8192 * need.passing
+    assert need.scores == 256 * 10 * EIGHT.text.vocabulary
+    assert need.activations == need.fixed + need.scores + 8192 * need.passing
 
 
 def test_tp_divides_what_is_split_over_the_gpus() -> None:

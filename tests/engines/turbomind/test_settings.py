@@ -55,15 +55,17 @@ def effective(info: CheckpointInfo | None = None, **changes: Any) -> tuple[Engin
     return made, {adjustment.field: adjustment for adjustment in adjustments}
 
 
-def test_the_prod_preset_keeps_its_documented_values_but_for_three_that_turbomind_reads_otherwise() -> None:
+def test_the_prod_preset_keeps_its_documented_values_but_for_four_that_turbomind_reads_otherwise() -> None:
     made, adjustments = effective(checkpoint())
     assert made == EngineSettings(
         dtype="bfloat16",
         model_format=None,
         tp=1,
         devices=(0,),
-        session_len=16_384,
+        session_len=32_768,
         max_batch_size=32,
+        in_flight=96,
+        slots=256,
         cache_max_entry_count=0.2,
         cache_block_seq_len=64,
         quant_policy=4,
@@ -75,7 +77,8 @@ def test_the_prod_preset_keeps_its_documented_values_but_for_three_that_turbomin
         request_limit=512,
     )
     assert {field: (item.asked, item.used) for field, item in adjustments.items()} == {
-        "session_len": (512, 16_384),
+        "session_len": (512, 32_768),
+        "max_batch_size": (32, 256),
         "max_prefill_token_num": (128, 8192),
         "vision_max_batch_size": (32, "as many as a pass holds"),
     }
@@ -83,7 +86,7 @@ def test_the_prod_preset_keeps_its_documented_values_but_for_three_that_turbomin
 
 def test_every_adjustment_has_a_reason_and_a_field_of_the_preset() -> None:
     _, adjustments = effective(checkpoint(head_dim=64, dtype="float32", tiles=12))
-    assert len(adjustments) == 6
+    assert len(adjustments) == 7
     for field, item in adjustments.items():
         assert field in {*TurbomindClassifyParameters.model_fields, "image_tiles"}
         assert item.asked != item.used
@@ -94,19 +97,29 @@ def test_every_adjustment_has_a_reason_and_a_field_of_the_preset() -> None:
 @pytest.mark.parametrize(
     ("session_len", "batch", "engine"),
     [
-        (512, 1, 512),
-        (512, 32, 16_384),
-        (512, 64, 32_768),
-        (512, 128, 32_768),
+        (512, 1, 4096),
+        (512, 8, 32_768),
+        (512, 32, 32_768),
         (40_000, 1, 40_000),
         (40_000, 8, 40_000),
-        (1, 1, 1),
+        (1, 1, 8),
     ],
 )
-def test_the_engines_session_has_room_for_a_batch_of_requests(session_len: int, batch: int, engine: int) -> None:
+def test_the_engines_session_has_room_for_the_requests_of_every_slot(session_len: int, batch: int, engine: int) -> None:
     made, adjustments = effective(session_len=session_len, max_batch_size=batch)
     assert (made.session_len, made.request_limit) == (engine, session_len)
     assert ("session_len" in adjustments) == (engine != session_len)
+
+
+@pytest.mark.parametrize(
+    ("batch", "in_flight", "slots"), [(1, 3, 8), (32, 96, 256), (100, 300, 512), (1000, 1000, 1000)]
+)
+def test_a_batch_gets_thrice_its_images_in_flight_and_slots_for_their_further_rows(
+    batch: int, in_flight: int, slots: int
+) -> None:
+    made, adjustments = effective(max_batch_size=batch)
+    assert (made.in_flight, made.slots) == (in_flight, slots)
+    assert ("max_batch_size" in adjustments) == (slots != batch)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +200,7 @@ def test_fewer_tiles_than_the_models_own_are_reported() -> None:
 def test_without_a_checkpoint_what_depends_on_it_stays_as_the_preset_has_it() -> None:
     made, adjustments = effective(None)
     assert (made.quant_policy, made.dtype) == (4, "auto")
-    assert set(adjustments) == {"session_len", "max_prefill_token_num", "vision_max_batch_size"}
+    assert set(adjustments) == {"session_len", "max_batch_size", "max_prefill_token_num", "vision_max_batch_size"}
 
 
 def test_a_weight_format_is_passed_on_and_auto_is_read_from_the_checkpoint() -> None:
@@ -255,7 +268,7 @@ def test_what_turbomind_ends_the_process_on_never_comes_out(
 ) -> None:
     info = checkpoint(head_dim=head_dim, dtype=saved, tiles=7) if known else None
     made, adjustments = effective(info, **values, bfloat16=bfloat16)
-    for count in (made.session_len, made.max_batch_size, made.max_prefill_token_num, made.request_limit, made.tp):
+    for count in (made.session_len, made.slots, made.max_prefill_token_num, made.request_limit, made.tp):
         assert 1 <= count <= INT32_MAX
     assert made.session_len >= made.request_limit
     assert 0 < made.cache_max_entry_count < 1
@@ -269,15 +282,16 @@ def test_what_turbomind_ends_the_process_on_never_comes_out(
     assert min(made.devices) >= 0
     assert made.model_format != "auto"
     # Every number that differs from the preset's is reported.
-    for field in ("session_len", "max_prefill_token_num", "quant_policy", "max_batch_size", "tp"):
+    for field in ("session_len", "max_prefill_token_num", "quant_policy", "tp"):
         assert (getattr(made, field) != values[field]) == (field in adjustments)
+    assert (made.slots != values["max_batch_size"]) == ("max_batch_size" in adjustments)
     meant = saved if known and saved and values["dtype"] == "auto" else values["dtype"]
     assert (made.dtype != meant) == ("dtype" in adjustments)
 
 
 def test_a_preset_that_needs_nothing_else_reports_only_the_encoders_batch() -> None:
     made, adjustments = effective(
-        checkpoint(), session_len=16_384, max_batch_size=1, max_prefill_token_num=8192, quant_policy=0
+        checkpoint(), session_len=32_768, max_batch_size=1, max_prefill_token_num=8192, quant_policy=0
     )
-    assert set(adjustments) == {"vision_max_batch_size"}
-    assert (made.session_len, made.max_prefill_token_num, made.quant_policy) == (16_384, 8192, 0)
+    assert set(adjustments) == {"max_batch_size", "vision_max_batch_size"}
+    assert (made.session_len, made.max_prefill_token_num, made.quant_policy) == (32_768, 8192, 0)

@@ -31,7 +31,7 @@ def engine_config(settings: EngineSettings) -> Any:
             "tp": settings.tp,
             "devices": list(settings.devices),
             "session_len": settings.session_len,
-            "max_batch_size": settings.max_batch_size,
+            "max_batch_size": settings.slots,
             "cache_max_entry_count": settings.cache_max_entry_count,
             "cache_block_seq_len": settings.cache_block_seq_len,
             "quant_policy": settings.quant_policy,

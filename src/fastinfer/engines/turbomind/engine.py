@@ -51,6 +51,7 @@ class TurbomindClassifyEngine(EngineHandle):
         preparation: what is done to its images before they are submitted.
         request_limit: most tokens of a request, image and answer included.
         in_flight: most images handed to TurboMind at once.
+        slots: most requests handed to it at once, the further rows of images included; at least ``in_flight``.
         label_tolerance: the most that a label's probability may be off; see :class:`BranchWalk`.
         device: what it computes on, for provenance.
     """
@@ -64,6 +65,7 @@ class TurbomindClassifyEngine(EngineHandle):
         *,
         request_limit: int,
         in_flight: int,
+        slots: int,
         label_tolerance: float,
         device: str,
     ) -> None:
@@ -74,7 +76,7 @@ class TurbomindClassifyEngine(EngineHandle):
             batched_images=True,
             preparation=preparation,
         )
-        limits = _Limits(request_limit, in_flight, label_tolerance)
+        limits = _Limits(request_limit, in_flight, slots, label_tolerance)
         super().__init__(_Core(model, rows, prompts, limits, description))
 
 
@@ -84,6 +86,7 @@ class _Limits:
 
     request: int
     in_flight: int
+    slots: int
     tolerance: float
 
 
@@ -154,7 +157,7 @@ class _Core:
         self.description = description
         self._model, self._rows = model, rows
         self._prompts = prompts
-        self._limit, self._in_flight, self._tolerance = limits.request, limits.in_flight, limits.tolerance
+        self._limits = limits
         self.life = Lifeline()
         self._lock = threading.Lock()
         self._inbox: _Inbox = queue.SimpleQueue()
@@ -183,7 +186,7 @@ class _Core:
             prompted=prompted,
             tokens=prompted.around(image.tokens),
             future=Future(),
-            walk=None if task.trie is None else BranchWalk(task.trie, self._tolerance),
+            walk=None if task.trie is None else BranchWalk(task.trie, self._limits.tolerance),
             arrived=arrived,
         )
         with self._lock:
@@ -214,8 +217,8 @@ class _Core:
 
     def _check_fits(self, image_tokens: int, prompted: _Prompted) -> None:
         prompt, answer = len(prompted.prompt) + image_tokens, prompted.answer_tokens
-        if prompt + answer > self._limit:
-            raise request_too_long(prompt, answer, self._limit)
+        if prompt + answer > self._limits.request:
+            raise request_too_long(prompt, answer, self._limits.request)
 
     def _run(self) -> None:
         try:
@@ -257,9 +260,9 @@ class _Core:
 
     def _hand_over(self) -> None:
         # Branches first: they end images that have been waiting longest, while their prompts are in the prefix cache.
-        while self._branches and len(self._computing) < 4 * self._in_flight:
+        while self._branches and len(self._computing) < self._limits.slots:
             self._submit(self._branches.popleft())
-        while self._images and len(self._computing) < self._in_flight:
+        while self._images and len(self._computing) < self._limits.in_flight:
             row = self._images.popleft()
             row.request.started = time.perf_counter()
             self._submit(row)

@@ -75,9 +75,16 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "engine",
         "session_len",
         "The preset's value is the limit of a request and is checked here. TurboMind bounds all prompts of a pass with "
-        "the same number, so it gets room for a batch of them.",
+        "the same number, so it gets room for many of them.",
     ),
-    Flag("--max-batch-size", "max_batch_size", "engine", "max_batch_size", "As it is."),
+    Flag(
+        "--max-batch-size",
+        "max_batch_size",
+        "engine",
+        "max_batch_size",
+        "Raised so that as many images are computed together: TurboMind counts a request for two passes after its own, "
+        "and every further row of a label of several tokens is a request.",
+    ),
     Flag("--cache-max-entry-count", "cache_max_entry_count", "engine", "cache_max_entry_count", "As it is."),
     Flag("--cache-block-seq-len", "cache_block_seq_len", "engine", "cache_block_seq_len", "As it is."),
     Flag(

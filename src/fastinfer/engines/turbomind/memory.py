@@ -14,6 +14,10 @@ __all__ = ["MemoryNeed", "check_memory", "memory_need"]
 _GIB: Final = 2**30
 #: Bytes of the CUDA context, kernels and fixed buffers of TurboMind; 0.3 to 1.7 GiB measured on one H200.
 _FIXED: Final = int(1.7 * _GIB)
+#: Bytes of a row for each token of the vocabulary: its score in 16 and in 32 bits, and its place among the sorted.
+_SCORE_BYTES: Final = 10
+#: Tokens of a prompt with an image, at least.
+_SHORTEST_PROMPT: Final = 64
 #: Widths of activations that live at once, in hidden sizes per token of a pass, beside the two of the MLP.
 _HIDDEN_WIDTHS: Final = 8
 
@@ -26,6 +30,7 @@ class MemoryNeed:
         weights: the model's, split over the GPUs of one replica; those saved in 32 bits are loaded in 16.
         head: the output matrix, kept a second time to score labels in float32.
         fixed: TurboMind's buffers and kernels, and the CUDA context.
+        scores: the next token's scores over the vocabulary, and what choosing a token takes, of all rows of a pass.
         passing: activations of a pass, for each of its tokens.
         token: of the KV cache, for each token.
         state: of the KV cache, for each request, whatever its length: what layers of linear attention keep.
@@ -36,6 +41,7 @@ class MemoryNeed:
     weights: int
     head: int
     fixed: int
+    scores: int
     passing: int
     token: int
     state: int
@@ -45,7 +51,7 @@ class MemoryNeed:
     @property
     def activations(self) -> int:
         """Bytes of a full pass, fixed ones included."""
-        return self.fixed + self.passing * self.tokens
+        return self.fixed + self.scores + self.passing * self.tokens
 
     @property
     def cache(self) -> int:
@@ -73,11 +79,13 @@ def memory_need(info: CheckpointInfo, settings: EngineSettings) -> MemoryNeed:
     heads = max(1, text.kv_heads // settings.tp)
     halves = 2 if info.dtype == "float32" and info.quantisation is None else 1
     widest = _mlp_width(info) // settings.tp + _HIDDEN_WIDTHS * text.hidden
+    rows = min(settings.slots, max(1, settings.session_len // _SHORTEST_PROMPT))
     head = 0 if info.head is None else 2 * info.head.shape[0] * info.head.shape[1]
     return MemoryNeed(
         weights=info.weight_bytes // halves // settings.tp,
         head=head,
         fixed=_FIXED,
+        scores=_SCORE_BYTES * text.vocabulary * rows,
         passing=2 * widest,
         token=2 * (text.layers - text.linear_layers) * heads * (text.head_dim * bits + scales) // 8,
         state=2 * text.state_numbers // settings.tp,
@@ -116,7 +124,7 @@ def _remedy(need: MemoryNeed, settings: EngineSettings, free: int) -> str:
     if share is not None:
         return f"{_moved(settings, share)}."
     # Two states: of the request that waits, and of the one that a pass is rounded up by.
-    beside = need.weights + need.head + need.fixed + need.token * need.request + 2 * need.state
+    beside = need.weights + need.head + need.fixed + need.scores + need.token * need.request + 2 * need.state
     room = (free - beside) // (need.passing + need.token + need.state // need.request)
     # The engine is given a pass of max_batch_size requests or PASS_TOKENS, unless the preset asks for more tokens.
     most = min(settings.max_batch_size - 1, room // need.request, (PASS_TOKENS - 1) // need.request)

@@ -96,7 +96,8 @@ def open_engine(
             prompts,
             prepared,
             request_limit=settings.request_limit,
-            in_flight=2 * settings.max_batch_size,
+            in_flight=settings.in_flight,
+            slots=settings.slots,
             label_tolerance=label_tolerance,
             device=", ".join(f"cuda:{device}" for device in settings.devices),
         )

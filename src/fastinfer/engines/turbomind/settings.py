@@ -21,6 +21,15 @@ PASS_TOKENS: Final = 8192
 #: The largest sum of context lengths in a pass that a session length is raised to.
 SESSION_TOKENS: Final = 32768
 
+#: Passes that a request holds its slot for: TurboMind plans a pass before it knows how the last one ended, and frees a
+#: slot only after that.
+_PASSES_OF_A_SLOT: Final = 3
+#: Slots for each request of a batch: those passes, and room for the further rows of labels of several tokens, which are
+#: many and cost a few tokens each. What a pass computes is bounded by its tokens, not by its slots.
+_SLOTS_OF_A_REQUEST: Final = 8
+#: The most slots that a batch is given for that; the most that were measured.
+_MOST_SLOTS: Final = 512
+
 _INT4: Final = 4
 _INT8: Final = 8
 _INT4_HEAD: Final = 128
@@ -37,7 +46,9 @@ class EngineSettings:
         tp: GPUs that each layer is split over, 1 or more.
         devices: CUDA's numbers of these GPUs.
         session_len: the most context tokens of all requests in a pass together.
-        max_batch_size: the most requests computed together.
+        max_batch_size: images that are computed together.
+        in_flight: the most images that the engine is given at once.
+        slots: the most requests that it holds at once, further rows of these images included.
         cache_max_entry_count: share of the GPU memory free after the weights that the KV cache gets, between 0 and 1.
         cache_block_seq_len: tokens in a block of the KV cache, a multiple of 64.
         quant_policy: bits of the KV cache: 0 (not quantised), 4 or 8.
@@ -56,6 +67,8 @@ class EngineSettings:
     devices: tuple[int, ...]
     session_len: int
     max_batch_size: int
+    in_flight: int
+    slots: int
     cache_max_entry_count: float
     cache_block_seq_len: int
     quant_policy: int
@@ -102,12 +115,20 @@ def effective_settings(
             adjustments.append(Adjustment(field, asked, used, why))
 
     limit, batch = parameters.session_len, parameters.max_batch_size
-    session = max(limit, min(batch * limit, SESSION_TOKENS))
+    slots = max(batch, min(_SLOTS_OF_A_REQUEST * batch, _MOST_SLOTS))
+    session = max(limit, min(slots * limit, SESSION_TOKENS))
     adjusted(
         "session_len",
         limit,
         session,
         f"TurboMind bounds all requests of a pass together by this number; a request is still held to {limit} tokens",
+    )
+    adjusted(
+        "max_batch_size",
+        batch,
+        slots,
+        f"a request counts in TurboMind for {_PASSES_OF_A_SLOT} passes and is computed in one, and labels of several "
+        "tokens are further requests; what is computed together is held to a pass's tokens instead",
     )
     prefill = max(parameters.max_prefill_token_num, min(batch * limit, PASS_TOKENS))
     adjusted(
@@ -144,6 +165,8 @@ def effective_settings(
         devices=devices,
         session_len=session,
         max_batch_size=batch,
+        in_flight=min(_PASSES_OF_A_SLOT * batch, slots),
+        slots=slots,
         cache_max_entry_count=parameters.cache_max_entry_count,
         cache_block_seq_len=parameters.cache_block_seq_len,
         quant_policy=bits,
