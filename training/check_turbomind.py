@@ -1,4 +1,5 @@
-"""Runs the trained model on LMDeploy's TurboMind and compares its answers with the same weights in PyTorch.
+"""Runs the trained model on LMDeploy's TurboMind and compares its answers with the same weights in PyTorch, both in the
+number format that they are saved in.
 
     python training/check_turbomind.py --packages .work/npm --model .work/model --out result.json
 
@@ -23,7 +24,7 @@ def names_from_torch(model: Path, images: list[Image.Image]) -> list[str]:
     from transformers import AutoModelForImageTextToText, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.bfloat16).cuda().eval()
+    network = AutoModelForImageTextToText.from_pretrained(model, dtype="auto").cuda().eval()
     config = json.loads((model / "preprocessor_config.json").read_text())
     mean, std = (torch.tensor(config[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
     tokens = (IMAGE_SIZE // 14 // 2) ** 2
@@ -32,7 +33,7 @@ def names_from_torch(model: Path, images: list[Image.Image]) -> list[str]:
     names = []
     for image in images:
         pixels = (torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255 - mean) / std
-        out = network.generate(input_ids=ids, pixel_values=pixels[None].to("cuda", torch.bfloat16), max_new_tokens=12)
+        out = network.generate(input_ids=ids, pixel_values=pixels[None].to("cuda", network.dtype), max_new_tokens=12)
         names.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
     return names
 
