@@ -243,6 +243,15 @@ def gpu_bound() -> str:
     )
 
 
+def gpu_long_labels() -> str:
+    found = result(gpu_file("labels"))
+    return (
+        f"A thousand labels of {found['tokens_of_a_long_label']:.1f} tokens each cost "
+        f"{found['time_of_1000_long_over_10']['median']:.1f} times what ten labels of one token do: every beginning that "
+        "is likely enough asks for a row of its own (part `labels`)."
+    )
+
+
 def gpu_cache() -> str:
     """What the KV cache in fewer bits costs, beside what two runs of the same settings differ by."""
     found = result(gpu_file("quant"))
@@ -287,7 +296,7 @@ def classify_gpu() -> str:
             wanted = aim["aim"].replace(">=", "≥").replace("<=", "≤")
             lines.append(f"| {aim['what']} | {wanted} | {measured}{short} | `{part}` |")
     curves = [gpu_curve("curve-8b", "InternVL3-8B"), gpu_curve("curve-tiny", "the embedded model")]
-    return "\n\n".join(["\n".join(lines), gpu_bound(), gpu_cache(), *curves])
+    return "\n\n".join(["\n".join(lines), gpu_bound(), gpu_long_labels(), gpu_cache(), *curves])
 
 
 def main() -> int:

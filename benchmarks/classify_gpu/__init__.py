@@ -16,7 +16,7 @@ result file is written anew after every round.
 | `variants`, `pictures`, `labels` | files without end out of a few, the pictures, the label sets |
 | `ours`, `pipeline`, `server` | the contenders |
 | `bound` | what a picture costs in arithmetic, and what the GPU can do of it |
-| `memory` | resident and GPU memory while something runs |
+| `watch` | memory and the GPU's power while something runs |
 | `bench` | opens contenders, gives them work, keeps the result file |
 | `speed`, `growth`, `agreement` | what is measured |
 | `run` | the command line |

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-from .memory import Watch
 from .variants import stream
+from .watch import Watch, extent, memory
 from .work import Done, How, Work
 
 _DECODING_THREADS = 16
@@ -45,11 +45,11 @@ def open_ours(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any], 
     }
 
     def handle(work: Work) -> Done:
-        watch = Watch() if work.total is not None else None
+        watch = Watch(memory) if work.total is not None else None
         with watch or contextlib.nullcontext():
             done = ways[work.how](work)
         if watch is not None:
-            done.memory = watch.figures
+            done.memory = extent(watch.samples)
         return done
 
     def one_by_one(work: Work) -> Done:

@@ -281,8 +281,8 @@ def test_a_cache_that_just_holds_a_pass_answers_everything(checkpoint, classifie
     parameters = fastinfer.preset("prod-exact", kind="classify").replace(**SMALL).parameters
     info = describe_checkpoint(checkpoint)
     need = memory_need(info, effective_settings(parameters, info, devices=(0,))[0])
-    least = 1.1 * need.cache / (torch.cuda.mem_get_info()[0] - need.weights)
-    changes = {**SMALL, "dtype": "float16", "cache_max_entry_count": least}
+    least, _ = need.shares(torch.cuda.mem_get_info()[0])
+    changes = {**SMALL, "dtype": "float16", "cache_max_entry_count": 1.01 * least}
     with fastinfer.classifier("prod-exact", labels=LABELS, model=checkpoint, **changes) as narrow:
         for one, other in zip(narrow.classify_many(pictures), classifier.classify_many(pictures), strict=True):
             close_to(one, other)

@@ -68,7 +68,8 @@ def test_the_parts_of_internvl3_8b_are_those_counted_by_hand() -> None:
     assert need.weights == 15_888_740_352
     assert need.head == 2 * 151_674 * 3584
     assert (need.tokens, need.request) == (8192, 512)
-    assert need.cache == 57_344 * 8704
+    # Blocks of 64 tokens are 3.5 MiB, so nine fill a slab of 32 MiB to 98 %; 136 blocks, and 32 MiB for alignment.
+    assert need.cache == (16 + 1) * 32 * 2**20
     # Of each token the MLP's two halves and eight hidden states, in 16 bits.
     assert need.passing == 2 * (2 * 18_944 + 8 * 3584)
     assert need.scores == 256 * 10 * EIGHT.text.vocabulary
@@ -92,9 +93,29 @@ def test_layers_of_linear_attention_keep_a_state_for_each_request_instead() -> N
     text = replace(EIGHT.text, linear_layers=21, state_numbers=21 * 1000)
     need, all_full = memory_need(replace(EIGHT, text=text), made()), memory_need(EIGHT, made())
     assert (need.token, need.state) == (all_full.token // 4, 2 * 21 * 1000)
-    # Sixteen requests of 512 tokens in a pass, and one that waits.
-    assert need.cache == need.token * 8704 + need.state * 17
+    # A slab holds the blocks, and one the states of sixteen requests of 512 tokens in a pass and of one that waits.
+    assert need.cache == (1 + 1 + 1) * 32 * 2**20
     assert memory_need(replace(EIGHT, text=text), made(tp=2)).state == need.state // 2
+
+
+@pytest.mark.parametrize(
+    ("block_len", "pages"),
+    [
+        (64, 16),  # nine blocks of 3.5 MiB fill 98 % of 32 MiB: 16 slabs for 136
+        (384, 16),  # one of 21 MiB fills 66 % of 32 MiB, three fill 98 % of 64: 8 slabs for 24
+        (960, 32),  # of 52.5 MiB, 19 fill 97 % of 1 GiB, and 9 only 92 % of half of it: a slab for 10
+        (11_008, 64),  # each of 602 MiB takes 1 GiB
+    ],
+)
+def test_the_cache_is_counted_in_slabs_as_turbomind_allocates_it(block_len: int, pages: int) -> None:
+    need = memory_need(EIGHT, made(quant_policy=0, cache_block_seq_len=block_len))
+    assert need.cache == (pages + 1) * 32 * 2**20
+
+
+def test_the_cache_holds_the_longest_prompt_of_the_warm_up() -> None:
+    need = memory_need(EIGHT, made(quant_policy=0, max_batch_size=600, session_len=512))
+    assert (need.slots, need.request) == (600, 512)
+    assert need.cache // (32 * 2**20) - 1 == -(-(8192 // 64 + 10) // 9)
 
 
 def test_without_an_output_matrix_of_its_own_nothing_is_kept_for_label_scoring() -> None:
@@ -183,8 +204,9 @@ def test_whoever_follows_the_advice_is_not_refused_again(
         assume(False)
     if "smaller or quantised" in hint:
         # Nothing that can be lowered helps: not the shortest pass, whatever the cache's share.
-        least = replace(memory_need(info, made(info, **changes)), tokens=min(session_len, 8192))
-        assert free - least.weights - least.head - least.activations - least.cache < 2**20
+        need = replace(memory_need(info, made(info, **changes)), tokens=min(session_len, 8192), slots=8)
+        least, most = need.shares(free)
+        assert most - least < 0.00001
         return
     after = applied(hint, changes)
     assert after != changes

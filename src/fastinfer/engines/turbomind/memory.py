@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from fastinfer.engines.turbomind.settings import PASS_TOKENS, EngineSettings
+from fastinfer.engines.turbomind.settings import PASS_TOKENS, EngineSettings, slots_of
 from fastinfer.errors import EngineOutOfMemoryError
 from fastinfer.models import CheckpointInfo
 
 __all__ = ["MemoryNeed", "check_memory", "memory_need"]
 
 _GIB: Final = 2**30
+#: TurboMind's cache consists of slabs of blocks (src/turbomind/memory/object.cc): of 32 MiB, doubled up to 1 GiB until
+#: blocks fill 95 % of one, and aligned to 32 MiB.
+_PAGE: Final = 32 * 2**20
+_LARGEST_SLAB: Final = _GIB
+_SLAB_FILLED: Final = 0.95
 #: Bytes of the CUDA context, kernels and fixed buffers of TurboMind; 0.3 to 1.7 GiB measured on one H200.
 _FIXED: Final = int(1.7 * _GIB)
 #: Bytes of a row for each token of the vocabulary: its score in 16 and in 32 bits, and its place among the sorted.
@@ -33,9 +38,12 @@ class MemoryNeed:
         scores: the next token's scores over the vocabulary, and what choosing a token takes, of all rows of a pass.
         passing: activations of a pass, for each of its tokens.
         token: of the KV cache, for each token.
+        block: tokens in a block of the KV cache.
         state: of the KV cache, for each request, whatever its length: what layers of linear attention keep.
         tokens: of a pass, as many as the settings allow.
         request: tokens of one full request, which the cache must hold beside those of a running pass.
+        slots: TurboMind's longest prompt while it warms up is a pass and a token for each of them. It waits for room
+            for that prompt forever.
     """
 
     weights: int
@@ -44,9 +52,11 @@ class MemoryNeed:
     scores: int
     passing: int
     token: int
+    block: int
     state: int
     tokens: int
     request: int
+    slots: int
 
     @property
     def activations(self) -> int:
@@ -56,14 +66,24 @@ class MemoryNeed:
     @property
     def cache(self) -> int:
         """Bytes that the cache must have at least."""
-        requests = -(-self.tokens // self.request) + 1
-        return self.token * (self.tokens + self.request) + self.state * requests
+        blocks = _ceil(self.tokens, self.block) + _ceil(max(self.request, self.slots + 1), self.block)
+        requests = _ceil(self.tokens, self.request) + 1
+        return _slabs(blocks, self.token * self.block) + _slabs(requests, self.state) + _PAGE
 
     def fits(self, free: int, share: float) -> bool:
         """Whether all of it fits ``free`` bytes of which the cache gets ``share``, counted after the weights."""
+        least, most = self.shares(free)
+        return least <= share <= most
+
+    def shares(self, free: int) -> tuple[float, float]:
+        """The least and the greatest share of the cache with which all of it fits; none if the least is greater.
+
+        TurboMind counts the cache's share after its fixed buffers too, or after a part of them.
+        """
         rest = free - self.weights
-        cache = int(share * rest)
-        return cache >= self.cache and rest - cache >= self.head + self.activations
+        if rest <= self.fixed:
+            return 1.0, 0.0
+        return self.cache / (rest - self.fixed), (rest - self.head - self.activations) / rest
 
 
 def memory_need(info: CheckpointInfo, settings: EngineSettings) -> MemoryNeed:
@@ -87,10 +107,12 @@ def memory_need(info: CheckpointInfo, settings: EngineSettings) -> MemoryNeed:
         fixed=_FIXED,
         scores=_SCORE_BYTES * text.vocabulary * rows,
         passing=2 * widest,
+        block=settings.cache_block_seq_len,
         token=2 * (text.layers - text.linear_layers) * heads * (text.head_dim * bits + scales) // 8,
         state=2 * text.state_numbers // settings.tp,
         tokens=settings.max_prefill_token_num,
         request=settings.request_limit,
+        slots=settings.slots,
     )
 
 
@@ -123,21 +145,18 @@ def _remedy(need: MemoryNeed, settings: EngineSettings, free: int) -> str:
     share = _share(need, settings, free)
     if share is not None:
         return f"{_moved(settings, share)}."
-    # Two states: of the request that waits, and of the one that a pass is rounded up by.
-    beside = need.weights + need.head + need.fixed + need.scores + need.token * need.request + 2 * need.state
-    room = (free - beside) // (need.passing + need.token + need.state // need.request)
     # The engine is given a pass of max_batch_size requests or PASS_TOKENS, unless the preset asks for more tokens.
-    most = min(settings.max_batch_size - 1, room // need.request, (PASS_TOKENS - 1) // need.request)
+    most = min(settings.max_batch_size - 1, (PASS_TOKENS - 1) // need.request)
     for batch in (settings.max_batch_size, *range(most, 0, -1)):
-        tokens = min(batch * need.request, PASS_TOKENS)
-        share = _share(replace(need, tokens=tokens), settings, free) if tokens < need.tokens else None
+        less = replace(need, tokens=min(batch * need.request, PASS_TOKENS), slots=slots_of(batch))
+        share = _share(less, settings, free) if less.tokens < need.tokens else None
         if share is None:
             continue
         lower = f"Lower max_batch_size from {settings.max_batch_size} to {batch}, with max_prefill_token_num at most"
         if batch == settings.max_batch_size:
             lower = f"Lower max_prefill_token_num from {need.tokens} to"
         also = "" if share == settings.cache_max_entry_count else f" {_moved(settings, share)} as well."
-        return f"{lower} {tokens}, or free memory that others hold.{also}"
+        return f"{lower} {less.tokens}, or free memory that others hold.{also}"
     return (
         "Take a smaller or quantised model (model_format), split it over several GPUs with tp, or free memory that "
         "others hold."
@@ -148,10 +167,7 @@ def _share(need: MemoryNeed, settings: EngineSettings, free: int) -> float | Non
     """The cache's share with which all fits: the one that is set, else the roundest in the middle of those that do."""
     if need.fits(free, settings.cache_max_entry_count):
         return settings.cache_max_entry_count
-    rest = free - need.weights
-    if rest <= 0:
-        return None
-    middle = (need.cache + rest - need.head - need.activations) / 2 / rest
+    middle = sum(need.shares(free)) / 2
     rounded = (round(middle, digits) for digits in range(1, 7))
     return next((share for share in rounded if 0 < share < 1 and need.fits(free, share)), None)
 
@@ -159,6 +175,20 @@ def _share(need: MemoryNeed, settings: EngineSettings, free: int) -> float | Non
 def _moved(settings: EngineSettings, share: float) -> str:
     before = settings.cache_max_entry_count
     return f"{'Raise' if share > before else 'Lower'} cache_max_entry_count from {before:g} to {share:g}"
+
+
+def _ceil(count: int, of: int) -> int:
+    return -(-count // of)
+
+
+def _slabs(count: int, size: int) -> int:
+    """Bytes of the slabs that hold so many blocks of this size."""
+    if not size:
+        return 0
+    slab = _PAGE << (_ceil(size, _PAGE) - 1).bit_length()
+    while slab // size * size < _SLAB_FILLED * slab and 2 * slab <= _LARGEST_SLAB:
+        slab *= 2
+    return _ceil(count, slab // size) * slab
 
 
 def _mlp_width(info: CheckpointInfo) -> int:

@@ -14,7 +14,7 @@ from fastinfer.provenance import Adjustment
 if TYPE_CHECKING:
     from fastinfer.models import CheckpointInfo
 
-__all__ = ["PASS_TOKENS", "SESSION_TOKENS", "EngineSettings", "effective_settings", "replica_devices"]
+__all__ = ["PASS_TOKENS", "SESSION_TOKENS", "EngineSettings", "effective_settings", "replica_devices", "slots_of"]
 
 #: Prompt tokens that one pass is given room for, unless the preset asks for more: LMDeploy's own default.
 PASS_TOKENS: Final = 8192
@@ -115,7 +115,7 @@ def effective_settings(
             adjustments.append(Adjustment(field, asked, used, why))
 
     limit, batch = parameters.session_len, parameters.max_batch_size
-    slots = max(batch, min(_SLOTS_OF_A_REQUEST * batch, _MOST_SLOTS))
+    slots = slots_of(batch)
     session = max(limit, min(slots * limit, SESSION_TOKENS))
     adjusted(
         "session_len",
@@ -178,6 +178,11 @@ def effective_settings(
         request_limit=limit,
     )
     return settings, tuple(adjustments)
+
+
+def slots_of(batch: int) -> int:
+    """Slots that an engine gets for so many images in a batch."""
+    return max(batch, min(_SLOTS_OF_A_REQUEST * batch, _MOST_SLOTS))
 
 
 def _dtype(asked: str, info: CheckpointInfo | None, bfloat16: bool) -> tuple[str, str]:
