@@ -247,8 +247,8 @@ def gpu_long_labels() -> str:
     found = result(gpu_file("labels"))
     return (
         f"A thousand labels of {found['tokens_of_a_long_label']:.1f} tokens each cost "
-        f"{found['time_of_1000_long_over_10']['median']:.1f} times what ten labels of one token do: every beginning that "
-        "is likely enough asks for a row of its own (part `labels`)."
+        f"{found['time_of_1000_long_over_10']['median']:.1f} times what ten labels of one token do: every beginning "
+        "that is likely enough asks for a row of its own (part `labels`)."
     )
 
 
