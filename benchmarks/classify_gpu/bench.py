@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import statistics
 import sys
 import time
 import traceback
@@ -24,7 +23,6 @@ from .pictures import photographs
 from .pipeline import documented, open_pipeline
 from .server import open_server
 from .variants import variant
-from .watch import Watch, power
 from .work import Done, Work
 
 OURS, EXACT, EMBEDDED = "ours", "ours_exact", "ours_embedded"
@@ -154,15 +152,12 @@ class Bench:
     def ask(self, name: str, side: Child, work: Work) -> Done | None:
         """Give a contender work; None if its process did not survive. What went wrong is kept in the result file."""
         try:
-            with Watch(power) as watch:
-                done: Done = side.ask(work)
+            done: Done = side.ask(work)
         except (RuntimeError, OSError) as error:
             self.note_error(name, str(error))
             return None
         for error_line in sorted(set(done.errors))[:5]:
             self.note_error(name, error_line)
-        for figure in watch.samples[0]:
-            done.power[figure] = round(statistics.median(sample[figure] for sample in watch.samples), 1)
         return done
 
     def in_turn(self, sides: dict[str, Child]) -> list[tuple[str, Child]]:
@@ -205,7 +200,6 @@ def summary(done: Done) -> Figures:
         "failed": len(done.errors),
         "prompt_tokens": done.prompt_tokens,
         "generated_tokens": round(done.generated_tokens, 2),
-        **done.power,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -45,11 +44,11 @@ def open_ours(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any], 
     }
 
     def handle(work: Work) -> Done:
-        watch = Watch(memory) if work.total is not None else None
-        with watch or contextlib.nullcontext():
+        if work.total is None:
+            return ways[work.how](work)
+        with Watch(memory) as watch:
             done = ways[work.how](work)
-        if watch is not None:
-            done.memory = extent(watch.samples)
+        done.memory = extent(watch.samples)
         return done
 
     def one_by_one(work: Work) -> Done:

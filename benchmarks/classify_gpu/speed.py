@@ -9,6 +9,7 @@ from ..chat.child import Child
 from ..chat.figures import Figures, compare, percentile, spread
 from .bench import DEFAULTS, DOCUMENTED, ENGINE, OURS, Bench, aim, summary, within_rounds
 from .labels import SHORT_PROMPT, TEN, longest_names, single_tokens
+from .watch import Watch, medians, power
 from .work import Work
 
 SPEED = "images_per_second"
@@ -38,10 +39,17 @@ def one_round(bench: Bench, sides: dict[str, Child]) -> dict[str, Figures]:
     found: dict[str, Figures] = {}
     for name, side in bench.in_turn(sides):
         count = bench.images if name.startswith(OURS) else bench.peer_images
-        done = bench.ask(name, side, Work(images[:count]))
-        if done is not None:
-            found[name] = summary(done)
+        figures = _measured(bench, name, side, Work(images[:count]))
+        if figures is not None:
+            found[name] = figures
     return found
+
+
+def _measured(bench: Bench, name: str, side: Child, work: Work) -> Figures | None:
+    """What a contender did, and the medians of what the GPU drew and was allowed meanwhile."""
+    with Watch(power) as watch:
+        done = bench.ask(name, side, work)
+    return None if done is None else {**summary(done), **medians(watch.samples)}
 
 
 def throughput(bench: Bench) -> None:
@@ -56,9 +64,9 @@ def throughput(bench: Bench) -> None:
         for _ in range(bench.rounds):
             found = one_round(bench, sides)
             if OURS in sides:
-                done = bench.ask(ENGINE, sides[OURS], Work(bench.pictures(bench.images), how="prepared"))
-                if done is not None:
-                    found[ENGINE] = summary(done)
+                alone = _measured(bench, ENGINE, sides[OURS], Work(bench.pictures(bench.images), how="prepared"))
+                if alone is not None:
+                    found[ENGINE] = alone
             rounds.append(found)
             bench.keep({**compare(rounds, [SPEED]), **_against_aims(bench, rounds, tflops)})
 

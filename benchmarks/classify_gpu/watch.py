@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,6 +75,11 @@ def extent(samples: Sequence[dict[str, float]]) -> dict[str, float]:
         values = [sample[name] for sample in samples]
         found |= {f"{name}_begin": values[0], f"{name}_most": max(values), f"{name}_end": values[-1]}
     return found
+
+
+def medians(samples: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of every figure: the median."""
+    return {name: round(statistics.median(sample[name] for sample in samples), 1) for name in samples[0]}
 
 
 class _Gpu:

@@ -45,7 +45,6 @@ class Done:
         probabilities: (images, labels) with ``Work.keep``, in the order of the labels given.
         label_mass: (images,) with ``Work.keep``.
         memory: resident and GPU memory, MB, where it was watched.
-        power: median of what the GPU drew, and what it may draw, in watts; none without a GPU.
     """
 
     seconds: float
@@ -58,7 +57,6 @@ class Done:
     probabilities: list[list[float]] = field(default_factory=list)
     label_mass: list[float] = field(default_factory=list)
     memory: dict[str, float] = field(default_factory=dict)
-    power: dict[str, float] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:

@@ -79,7 +79,8 @@ def test_the_parts_of_published_models(tmp_path: Path, name: str) -> None:
 
 def numbers_of(text: Any) -> tuple[int, ...]:
     """What Transformers' configuration of a language model says of it, in the order of TextPart's fields."""
-    linear, state = text.layer_types.count("linear_attention") if getattr(text, "layer_types", None) else 0, 0
+    linear = (getattr(text, "layer_types", None) or []).count("linear_attention")
+    state = 0
     if linear:
         keys = text.linear_num_key_heads * text.linear_key_head_dim
         values = text.linear_num_value_heads * text.linear_value_head_dim
