@@ -1,5 +1,5 @@
 """Runs the trained model on LMDeploy's TurboMind and compares its answers with the same weights in PyTorch, both in the
-number format that they are saved in.
+number format that config.json names.
 
     python training/check_turbomind.py --packages .work/npm --model .work/model --out result.json
 

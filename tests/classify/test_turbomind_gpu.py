@@ -276,7 +276,7 @@ def test_a_cache_that_is_too_small_is_refused_before_loading(checkpoint):
 
 
 def test_a_cache_that_just_holds_a_pass_answers_everything(checkpoint, classifier, pictures):
-    """Three times as many images are in flight and eight times as many rows, which have to wait for each other."""
+    """The smallest cache that the check of the memory allows; with a smaller one TurboMind may never end loading."""
     torch = pytest.importorskip("torch")
     parameters = fastinfer.preset("prod-exact", kind="classify").replace(**SMALL).parameters
     info = describe_checkpoint(checkpoint)
