@@ -243,6 +243,16 @@ def gpu_bound() -> str:
     )
 
 
+def gpu_power() -> str:
+    found = result(gpu_file("throughput-1b"))["figures"]
+    ours, engine = found["ours"], found["engine"]
+    return (
+        f"InternVL3-1B with `prod` draws {ours['gpu_watts']['median']:.0f} of the "
+        f"{ours['gpu_watts_limit']['median']:.0f} W that the card may draw, and TurboMind alone with prepared images "
+        f"{engine['gpu_watts']['median']:.0f} W (part `throughput-1b`)."
+    )
+
+
 def gpu_long_labels() -> str:
     found = result(gpu_file("labels"))
     return (
@@ -296,7 +306,7 @@ def classify_gpu() -> str:
             wanted = aim["aim"].replace(">=", "≥").replace("<=", "≤")
             lines.append(f"| {aim['what']} | {wanted} | {measured}{short} | `{part}` |")
     curves = [gpu_curve("curve-8b", "InternVL3-8B"), gpu_curve("curve-tiny", "the embedded model")]
-    return "\n\n".join(["\n".join(lines), gpu_bound(), gpu_long_labels(), gpu_cache(), *curves])
+    return "\n\n".join(["\n".join(lines), gpu_bound(), gpu_power(), gpu_long_labels(), gpu_cache(), *curves])
 
 
 def main() -> int:
