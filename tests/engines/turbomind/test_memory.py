@@ -72,8 +72,8 @@ def test_the_parts_of_internvl3_8b_are_those_counted_by_hand() -> None:
     assert need.cache == (16 + 1) * 32 * 2**20
     # Of each token the MLP's two halves and eight hidden states, in 16 bits.
     assert need.passing == 2 * (2 * 18_944 + 8 * 3584)
-    assert need.scores == 256 * 10 * EIGHT.text.vocabulary
-    assert need.activations == need.fixed + need.scores + 8192 * need.passing
+    assert (need.rows, need.scores) == (256, 10 * EIGHT.text.vocabulary)
+    assert need.activations == need.fixed + 256 * need.scores + 8192 * need.passing
 
 
 def test_tp_divides_what_is_split_over_the_gpus() -> None:
@@ -204,7 +204,8 @@ def test_whoever_follows_the_advice_is_not_refused_again(
         assume(False)
     if "smaller or quantised" in hint:
         # Nothing that can be lowered helps: not the shortest pass, whatever the cache's share.
-        need = replace(memory_need(info, made(info, **changes)), tokens=min(session_len, 8192), slots=8)
+        need = memory_need(info, made(info, **changes))
+        need = replace(need, tokens=min(session_len, 8192), slots=8, rows=min(8, need.rows))
         least, most = need.shares(free)
         assert most - least < 0.00001
         return

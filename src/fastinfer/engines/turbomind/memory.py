@@ -35,7 +35,8 @@ class MemoryNeed:
         weights: the model's, split over the GPUs of one replica; those saved in 32 bits are loaded in 16.
         head: the output matrix, kept a second time to score labels in float32.
         fixed: TurboMind's buffers and kernels, and the CUDA context.
-        scores: the next token's scores over the vocabulary, and what choosing a token takes, of all rows of a pass.
+        scores: the next token's scores over the vocabulary, and what choosing a token takes, for each row of a pass.
+        rows: of a pass, as many as the settings allow.
         passing: activations of a pass, for each of its tokens.
         token: of the KV cache, for each token.
         block: tokens in a block of the KV cache.
@@ -50,6 +51,7 @@ class MemoryNeed:
     head: int
     fixed: int
     scores: int
+    rows: int
     passing: int
     token: int
     block: int
@@ -61,7 +63,7 @@ class MemoryNeed:
     @property
     def activations(self) -> int:
         """Bytes of a full pass, fixed ones included."""
-        return self.fixed + self.scores + self.passing * self.tokens
+        return self.fixed + self.scores * self.rows + self.passing * self.tokens
 
     @property
     def cache(self) -> int:
@@ -99,13 +101,13 @@ def memory_need(info: CheckpointInfo, settings: EngineSettings) -> MemoryNeed:
     heads = max(1, text.kv_heads // settings.tp)
     halves = 2 if info.dtype == "float32" and info.quantisation is None else 1
     widest = _mlp_width(info) // settings.tp + _HIDDEN_WIDTHS * text.hidden
-    rows = min(settings.slots, max(1, settings.session_len // _SHORTEST_PROMPT))
     head = 0 if info.head is None else 2 * info.head.shape[0] * info.head.shape[1]
     return MemoryNeed(
         weights=info.weight_bytes // halves // settings.tp,
         head=head,
         fixed=_FIXED,
-        scores=_SCORE_BYTES * text.vocabulary * rows,
+        scores=_SCORE_BYTES * text.vocabulary,
+        rows=min(settings.slots, max(1, settings.session_len // _SHORTEST_PROMPT)),
         passing=2 * widest,
         block=settings.cache_block_seq_len,
         token=2 * (text.layers - text.linear_layers) * heads * (text.head_dim * bits + scales) // 8,
@@ -148,7 +150,9 @@ def _remedy(need: MemoryNeed, settings: EngineSettings, free: int) -> str:
     # The engine is given a pass of max_batch_size requests or PASS_TOKENS, unless the preset asks for more tokens.
     most = min(settings.max_batch_size - 1, (PASS_TOKENS - 1) // need.request)
     for batch in (settings.max_batch_size, *range(most, 0, -1)):
-        less = replace(need, tokens=min(batch * need.request, PASS_TOKENS), slots=slots_of(batch))
+        slots = slots_of(batch)
+        tokens = min(batch * need.request, PASS_TOKENS)
+        less = replace(need, tokens=tokens, slots=slots, rows=min(slots, need.rows))
         share = _share(less, settings, free) if less.tokens < need.tokens else None
         if share is None:
             continue
