@@ -1,16 +1,18 @@
 # make demo   set everything up and classify the sample images
 # make chat   set everything up with a chat model of 240 MB, and talk to it
 # make test   set everything up, check style and types, run the tests
+# make native PRESET=cuda-h100   compile llama.cpp for a GPU into a wheel in dist/ (native/README.md has the presets)
 #
 # The first call creates .venv and compiles llama-cpp-python from source: about six minutes on two cores, once.
 
 PYTHON ?= python3
+PRESET ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LINT_PATHS := src tests benchmarks training
 
-.PHONY: demo chat test lint types setup clean
+.PHONY: demo chat test lint types setup native clean
 
 setup: $(READY) $(VENV)/.lmdeploy
 
@@ -52,6 +54,9 @@ types: $(READY)
 
 test: setup lint types
 	@$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+native:
+	@cmake --workflow --preset $(PRESET)
 
 clean:
 	rm -rf $(VENV) dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
