@@ -6,6 +6,7 @@ import hashlib
 import json
 import socket
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ import pytest
 
 UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64 = 4, 6, 7, 8, 9, 10
 F32, Q8_0 = 0, 8
+PIECE = 1 << 18  # bytes that the server writes at once
 
 
 def text(value: str | bytes) -> bytes:
@@ -105,6 +107,8 @@ class Hub:
         self.endpoint = ""
         self.listing: bytes | None = None  # in place of the right answer
         self.cut_after: int | None = None  # bytes of the next file after which the connection ends
+        self.knows_ranges = True
+        self.sent = 0  # bytes of bodies
 
     def add_files(self, name: str, files: dict[str, bytes]) -> Repo:
         self.repos[name] = Repo(files)
@@ -130,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer()
 
     def answer(self) -> None:
-        path = urlsplit(self.path).path
+        path, query = urlsplit(self.path)[2:4]
         words = [unquote(word) for word in path.strip("/").split("/")]
         self.hub.requests.append((self.command, "/".join(words)))
         listing = words[:2] == ["api", "models"]
@@ -149,15 +153,16 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
         files = repo.commits[commit]
         if listing:
-            return self.send_listing("/".join(words[:2]), words[2:3] == ["tree"], commit, files)
+            return self.send_listing("/".join(words[:2]), words[2:3] == ["tree"], "blobs" in query, commit, files)
         name = "/".join(words[4:])
         if name not in files:
             return self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
         etag = hashlib.sha1(files[name] + name.encode()).hexdigest()
         return self.send(200, files[name], {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"})
 
-    def send_listing(self, name: str, tree: bool, commit: str, files: dict[str, bytes]) -> None:
-        data: Any = {"id": name, "sha": commit, "siblings": [{"rfilename": path} for path in files]}
+    def send_listing(self, name: str, tree: bool, sizes: bool, commit: str, files: dict[str, bytes]) -> None:
+        siblings = [{"rfilename": path, **({"size": len(content)} if sizes else {})} for path, content in files.items()]
+        data: Any = {"id": name, "sha": commit, "siblings": siblings}
         if tree:
             data = [
                 {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
@@ -167,10 +172,11 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.after_listing()
 
     def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        start = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
-        if start and status == 200:
-            headers = {**headers, "Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
-            status, body = 206, body[int(start) :]
+        start, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+        if start and status == 200 and self.hub.knows_ranges:
+            end = min(int(last) + 1 if last else len(body), len(body))
+            headers = {**headers, "Content-Range": f"bytes {start}-{end - 1}/{len(body)}"}
+            status, body = 206, body[int(start) : end]
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
@@ -179,7 +185,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         if "ETag" in headers and self.hub.cut_after is not None:
             body, self.hub.cut_after, self.close_connection = body[: self.hub.cut_after], None, True
-        self.wfile.write(body)
+        try:
+            for begin in range(0, len(body), PIECE):
+                self.wfile.write(body[begin : begin + PIECE])
+                self.hub.sent += len(body[begin : begin + PIECE])
+        except ConnectionError:  # who asked has seen enough
+            self.close_connection = True
 
 
 def close_sessions() -> None:
@@ -216,6 +227,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
     monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which folders for a time are made."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
 
 

@@ -21,6 +21,7 @@ _DTYPES: Final = ("bfloat16", "float16", "float32")
 _PLAIN: Final = frozenset({"BF16", "F16", "F32"})
 _HEADS: Final = ("lm_head.weight", "output.weight")
 _EMBEDDINGS: Final = ("embed_tokens.weight", "tok_embeddings.weight")
+_VISION: Final = frozenset({"vision_tower", "visual", "vision_model", "multi_modal_projector", "mlp1"})
 _DRAFT: Final = "mtp"  # layers that guess several tokens ahead, beside the model itself
 
 
@@ -47,6 +48,8 @@ class CheckpointInfo:
         config: config.json.
         head: the output matrix, of shape (vocabulary, hidden) in BF16, F16 or F32; None where it is quantised or has
             no name that is known here.
+        vision_bytes: length in bytes of the weights of the image encoder and of what projects its output into the
+            language model, by the tensors' names; part of ``weight_bytes``.
     """
 
     folder: Path
@@ -63,6 +66,7 @@ class CheckpointInfo:
     processor: Mapping[str, Any] = field(repr=False)
     config: Mapping[str, Any] = field(repr=False)
     head: TensorPlace | None
+    vision_bytes: int = 0
 
 
 def read_config(folder: Path) -> Fields:
@@ -116,6 +120,8 @@ def describe_checkpoint(folder: Path) -> CheckpointInfo:
         processor=processor.values,
         config=config.values,
         head=_head(weights, text, tied),
+        # Their names begin with the part's, or with "model." and the part's.
+        vision_bytes=sum(place.nbytes for name, place in weights.items() if _VISION.intersection(name.split(".")[:2])),
     )
 
 

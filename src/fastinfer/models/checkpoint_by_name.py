@@ -17,7 +17,7 @@ from fastinfer.models.local import existing_path
 from fastinfer.models.model import Source
 from fastinfer.models.safetensors import check_weight_files
 
-__all__ = ["Checkpoint", "resolve_checkpoint"]
+__all__ = ["Checkpoint", "locate_checkpoint", "resolve_checkpoint"]
 
 _PACKAGED: Final = ("embedded", EMBEDDED_CHAT)
 _FORM: Final = "Name a folder with config.json and .safetensors files, or org/repo on the Hugging Face hub"
@@ -65,6 +65,23 @@ def resolve_checkpoint(
         ModelLoadError: the model is in GGUF format, or its config.json or a file of its weights is missing, or its
             weights are in PyTorch's format only.
     """
+    found = locate_checkpoint(name)
+    if isinstance(found, Checkpoint):
+        return found
+    files = checkpoint_from_hub(found, cache_dir, remote_code=remote_code)
+    return Checkpoint(f"{found.repo}@{files.commit}", files.folder, files.commit, "hub")
+
+
+def locate_checkpoint(name: str | os.PathLike[str]) -> Checkpoint | HubName:
+    """Find a checkpoint by its name on this machine, or say which one of the hub's it is; nothing is fetched.
+
+    Args:
+        name: the model's name, as for :func:`resolve_checkpoint`.
+
+    Raises:
+        ModelNotFoundError: there is no such folder, and it is no name of the hub's.
+        ModelLoadError: the model is in GGUF format, or is not complete.
+    """
     text = os.fspath(name)
     if not text:
         raise ModelNotFoundError("The model's name is empty.", hint=f"{_FORM}.")
@@ -80,8 +97,7 @@ def resolve_checkpoint(
         return _local(path)
     if on_hub is None:
         raise ModelNotFoundError(f"Model {text!r}: there is no such folder.", hint=f"Check the path. {_FORM}.")
-    files = checkpoint_from_hub(on_hub, cache_dir, remote_code=remote_code)
-    return Checkpoint(f"{on_hub.repo}@{files.commit}", files.folder, files.commit, "hub")
+    return on_hub
 
 
 def _local(path: Path) -> Checkpoint:

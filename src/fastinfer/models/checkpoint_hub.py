@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 from fastinfer.errors import ModelLoadError
 from fastinfer.models.checkpoint import read_config
 from fastinfer.models.config_fields import Fields
-from fastinfer.models.hub_access import HubName, Missing, cached_snapshot, hub_or_cache
+from fastinfer.models.hub_access import HubName, Listing, Missing, cached_snapshot, hub_or_cache, list_files
 from fastinfer.models.safetensors import INDEX, check_weight_files, choose_weights
 
-__all__ = ["CheckpointFiles", "checkpoint_from_hub"]
+__all__ = ["CheckpointFiles", "cached_checkpoint", "checkpoint_from_hub", "files_of", "missing_checkpoint"]
 
 _CONFIG: Final = "config.json"
 _TEXTS: Final = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # configurations, vocabularies and chat templates
@@ -32,11 +32,6 @@ class CheckpointFiles(NamedTuple):
 
     commit: str
     folder: Path
-
-
-class _Listing(NamedTuple):
-    commit: str | None
-    names: list[str]
 
 
 def checkpoint_from_hub(
@@ -58,28 +53,22 @@ def checkpoint_from_hub(
         ModelLoadError: the repository has no config.json or no safetensors weights, or they are damaged.
     """
     cache = None if cache_dir is None else Path(cache_dir).expanduser()
-    patterns = [_CONFIG, *(f"*{ending}" for ending in _TEXTS), "*.safetensors"]
     return hub_or_cache(
         wanted,
         cache,
-        ask=lambda: _list(wanted),
         fetch=lambda listing: _fetch(wanted, listing, cache, remote_code),
-        cached=lambda: _cached(wanted, cache, remote_code),
-        missing=lambda: Missing([*patterns[1:], *([f"*{_CODE}"] if remote_code else [])]),
+        cached=lambda: cached_checkpoint(wanted, cache, remote_code=remote_code),
+        missing=lambda: missing_checkpoint(remote_code=remote_code),
     )
 
 
-def _list(wanted: HubName) -> _Listing:
-    from huggingface_hub import HfApi, constants
+def files_of(wanted: HubName, names: Iterable[str]) -> list[str]:
+    """The files of a checkpoint among those of its repository: the ones in the uppermost folder.
 
-    info = HfApi().model_info(wanted.repo, revision=wanted.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    return _Listing(info.sha, [file.rfilename for file in info.siblings or () if "/" not in file.rfilename])
-
-
-def _fetch(wanted: HubName, listing: _Listing, cache: Path | None, remote_code: bool) -> CheckpointFiles:
-    from huggingface_hub import hf_hub_download
-
-    names = listing.names
+    Raises:
+        ModelLoadError: the repository has no config.json or no safetensors weights, so it is no checkpoint.
+    """
+    names = [name for name in names if "/" not in name]
     if _CONFIG not in names:
         raise ModelLoadError(
             f"Model {wanted}: the repository has no {_CONFIG}, so it is no checkpoint in Hugging Face's form.",
@@ -87,13 +76,20 @@ def _fetch(wanted: HubName, listing: _Listing, cache: Path | None, remote_code: 
         )
     if INDEX not in names:
         choose_weights(f"Model {wanted}: the repository", names, None)  # refused before anything is fetched
+    return names
+
+
+def _fetch(wanted: HubName, listing: Listing, cache: Path | None, remote_code: bool) -> CheckpointFiles:
+    from huggingface_hub import hf_hub_download
+
+    names = files_of(wanted, listing.sizes)
     # This one is fetched by the revision's name, so that the cache knows the name when there is no network.
     folder = Path(hf_hub_download(wanted.repo, _CONFIG, revision=wanted.revision, cache_dir=cache)).parent
     commit = folder.name
     if commit not in (listing.commit, wanted.revision):
         # The branch has moved since its files were listed.
         wanted = replace(wanted, revision=commit)
-        return _fetch(wanted, _list(wanted), cache, remote_code)
+        return _fetch(wanted, list_files(wanted), cache, remote_code)
 
     def download(wanted_names: Iterable[str]) -> None:
         for name in wanted_names:
@@ -109,7 +105,12 @@ def _is_text(name: str) -> bool:
     return name.endswith(_TEXTS) and not name.endswith(_UNWANTED)
 
 
-def _cached(wanted: HubName, cache: Path | None, remote_code: bool) -> CheckpointFiles | None:
+def missing_checkpoint(*, remote_code: bool) -> Missing:
+    """What to say of a checkpoint that is not in the cache, with its Python files or without."""
+    return Missing([*(f"*{ending}" for ending in _TEXTS), "*.safetensors", *([f"*{_CODE}"] if remote_code else [])])
+
+
+def cached_checkpoint(wanted: HubName, cache: Path | None, *, remote_code: bool) -> CheckpointFiles | None:
     """The checkpoint in the cache, or None where it is not there completely."""
     snapshot = cached_snapshot(wanted, cache, "*.safetensors")
     if snapshot is None:

@@ -15,7 +15,7 @@ from fastinfer.errors import ModelLoadError, ModelNotFoundError
 from fastinfer.models.ggml_types import GGML_TYPES
 from fastinfer.models.reader import HeaderReader, damaged
 
-__all__ = ["GgufHeader", "GgufTensor", "check_gguf"]
+__all__ = ["GgufHeader", "GgufTensor", "check_gguf", "read_gguf_header"]
 
 _MAX_PAIRS: Final = 1 << 16
 _MAX_TENSORS: Final = 1 << 16
@@ -122,7 +122,7 @@ def check_gguf(path: str | os.PathLike[str]) -> GgufHeader:
         if not stat.S_ISREG(status.st_mode):
             raise ModelLoadError(f"{path}: not a file.", hint="Name a .gguf file.")
         with path.open("rb", buffering=0) as file:
-            return _read(HeaderReader(file, path, os.fstat(file.fileno()).st_size), file)
+            return read_gguf_header(file, path, os.fstat(file.fileno()).st_size)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise ModelNotFoundError(f"{path}: there is no such file.", hint="Check the path.") from error
     except OSError as error:
@@ -131,7 +131,19 @@ def check_gguf(path: str | os.PathLike[str]) -> GgufHeader:
         ) from error
 
 
-def _read(reader: HeaderReader, file: BinaryIO) -> GgufHeader:
+def read_gguf_header(file: BinaryIO, path: Path, size: int) -> GgufHeader:
+    """Read the header of an open GGUF file, checked as :func:`check_gguf` does it.
+
+    Args:
+        file: the file, opened unbuffered, at its beginning; at most 256 KiB behind the header are
+            read.
+        path: its path.
+        size: its length in bytes.
+
+    Raises:
+        ModelLoadError: as :func:`check_gguf`.
+    """
+    reader = HeaderReader(file, path, size)
     version = _read_version(reader, file)
     tensor_count = _bounded(reader, reader.u64("the number of tensors"), _MAX_TENSORS, "tensors")
     pair_count = _bounded(reader, reader.u64("the number of metadata pairs"), _MAX_PAIRS, "metadata pairs")

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from fastinfer.errors import ModelNotFoundError
 from fastinfer.models.filenames import choose_model, choose_projector, is_gguf, models, parts, quantisation
-from fastinfer.models.hub_access import HubName, Missing, cached_snapshot, hub_or_cache
+from fastinfer.models.hub_access import HubName, Listing, Missing, cached_snapshot, hub_or_cache, list_files
 from fastinfer.models.model import GgufModel, checked_model
 
-__all__ = ["HubName", "model_from_hub"]
+__all__ = ["GgufFiles", "cached_files", "choose_files", "missing_files", "model_from_hub"]
 
 
-class _Listing(NamedTuple):
-    commit: str | None
-    names: list[str]
+class GgufFiles(NamedTuple):
+    """The files of a model of the hub on this machine, their headers not checked yet.
 
+    Attributes:
+        commit: of the repository.
+        parts: the model's files, in order; at least one.
+        projector: the projector's file, if there is one.
+    """
 
-class _Found(NamedTuple):
     commit: str
     parts: list[Path]
     projector: Path | None
+
+    def checked(self, wanted: HubName) -> GgufModel:
+        """The model, after a look at the headers of its files.
+
+        Raises:
+            ModelLoadError: a file is damaged or of the wrong kind.
+        """
+        label = quantisation(self.parts[0].name)
+        name = str(HubName(wanted.repo, label or wanted.quant, self.commit))
+        return checked_model(name, self.parts, self.projector, revision=self.commit, source="hub")
 
 
 def model_from_hub(wanted: HubName, cache_dir: str | os.PathLike[str] | None = None) -> GgufModel:
@@ -42,49 +55,48 @@ def model_from_hub(wanted: HubName, cache_dir: str | os.PathLike[str] | None = N
     found = hub_or_cache(
         wanted,
         cache,
-        ask=lambda: _list(wanted),
         fetch=lambda listing: _fetch(wanted, listing, cache),
-        cached=lambda: _cached(wanted, cache),
-        missing=lambda: _missing(wanted, cache),
+        cached=lambda: cached_files(wanted, cache),
+        missing=lambda: missing_files(wanted, cache),
     )
-    label = quantisation(found.parts[0].name)
-    name = str(HubName(wanted.repo, label or wanted.quant, found.commit))
-    return checked_model(name, found.parts, found.projector, revision=found.commit, source="hub")
+    return found.checked(wanted)
 
 
-def _list(wanted: HubName) -> _Listing:
-    from huggingface_hub import HfApi, constants
+def choose_files(wanted: HubName, names: Iterable[str]) -> tuple[tuple[str, ...], str | None]:
+    """The files of a model among those of its repository: all its parts in order, and its projector, if any.
 
-    info = HfApi().model_info(wanted.repo, revision=wanted.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    return _Listing(info.sha, [file.rfilename for file in info.siblings or () if is_gguf(file.rfilename)])
-
-
-def _fetch(wanted: HubName, listing: _Listing, cache: Path | None) -> _Found:
-    from huggingface_hub import hf_hub_download
-
-    names = listing.names
+    Raises:
+        ModelNotFoundError: the repository has no such model, or lacks a part of it.
+    """
+    names = [name for name in names if is_gguf(name)]
     model = choose_model(names, wanted.quant)
     if model is None:
         raise _no_such_file(wanted, names)
     files = parts(model)
     if missing := sorted(set(files).difference(names)):
         raise ModelNotFoundError(f"Model {wanted}: the repository lacks part {missing[0]!r} of it.")
+    return files, choose_projector(model, names)
+
+
+def _fetch(wanted: HubName, listing: Listing, cache: Path | None) -> GgufFiles:
+    from huggingface_hub import hf_hub_download
+
+    files, projector = choose_files(wanted, listing.sizes)
     # This one is fetched by the revision's name, so that the cache knows the name when there is no network.
-    first = Path(hf_hub_download(wanted.repo, model, revision=wanted.revision, cache_dir=cache))
-    commit = first.parents[model.count("/")].name
+    first = Path(hf_hub_download(wanted.repo, files[0], revision=wanted.revision, cache_dir=cache))
+    commit = first.parents[files[0].count("/")].name
     if commit not in (listing.commit, wanted.revision):
         # The branch has moved since its files were listed.
         wanted = replace(wanted, revision=commit)
-        return _fetch(wanted, _list(wanted), cache)
+        return _fetch(wanted, list_files(wanted), cache)
 
     def download(name: str) -> Path:
         return Path(hf_hub_download(wanted.repo, name, revision=commit, cache_dir=cache))
 
-    projector = choose_projector(model, names)
-    return _Found(commit, [first, *map(download, files[1:])], None if projector is None else download(projector))
+    return GgufFiles(commit, [first, *map(download, files[1:])], None if projector is None else download(projector))
 
 
-def _cached(wanted: HubName, cache: Path | None) -> _Found | None:
+def cached_files(wanted: HubName, cache: Path | None) -> GgufFiles | None:
     """The model in the cache, or None where it is not there completely."""
     snapshot = cached_snapshot(wanted, cache, "*.gguf")
     if snapshot is None:
@@ -94,7 +106,7 @@ def _cached(wanted: HubName, cache: Path | None) -> _Found | None:
     if model is None:
         return None
     projector = choose_projector(model, names)
-    return _Found(
+    return GgufFiles(
         snapshot.name, [snapshot / name for name in parts(model)], None if projector is None else snapshot / projector
     )
 
@@ -119,7 +131,8 @@ def _no_such_file(wanted: HubName, names: Sequence[str]) -> ModelNotFoundError:
     )
 
 
-def _missing(wanted: HubName, cache: Path | None) -> Missing:
+def missing_files(wanted: HubName, cache: Path | None) -> Missing:
+    """What to say of a model that is not in the cache."""
     snapshot = cached_snapshot(wanted, cache, "*.gguf")
     names = [] if snapshot is None else models(_cached_names(snapshot))
     return Missing((f"*{wanted.quant}*", "*mmproj*") if wanted.quant else ("*.gguf",), names)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from fastinfer.errors import FastInferError, ModelNotFoundError
 
-__all__ = ["HubName", "InCommit", "Missing", "cached_snapshot", "hub_or_cache"]
+__all__ = ["HubName", "InCommit", "Listing", "Missing", "cached_snapshot", "hub_or_cache", "list_files"]
 
 _log = logging.getLogger(__name__)
 _NAME: Final = re.compile(
@@ -54,6 +54,19 @@ class HubName:
         return f"{self.repo}{quant}{revision}"
 
 
+class Listing(NamedTuple):
+    """The files of a repository.
+
+    Attributes:
+        commit: whose files they are; None where the hub does not say.
+        sizes: the length of each in bytes, by its path in the repository; None where it was not asked for, or the hub
+            does not say.
+    """
+
+    commit: str | None
+    sizes: dict[str, int | None]
+
+
 class Missing(NamedTuple):
     """What to say of a model that is not in the cache.
 
@@ -75,7 +88,6 @@ class InCommit(Protocol):
         ...
 
 
-_Listing = TypeVar("_Listing")
 _Files = TypeVar("_Files", bound=InCommit)
 
 
@@ -83,20 +95,22 @@ def hub_or_cache(
     wanted: HubName,
     cache: Path | None,
     *,
-    ask: Callable[[], _Listing],
-    fetch: Callable[[_Listing], _Files],
+    fetch: Callable[[Listing], _Files],
     cached: Callable[[], _Files | None],
     missing: Callable[[], Missing],
+    known: Callable[[], _Files | None] = lambda: None,
+    sizes: bool = False,
 ) -> _Files:
     """A model's files: fetched, or from the cache where the hub cannot be reached.
 
     Args:
         wanted: the model's name.
         cache: folder of the cache; None for huggingface_hub's own.
-        ask: asks the hub what it has.
-        fetch: fetches what is wanted of that.
+        fetch: fetches what is wanted of the files that the hub has.
         cached: finds it in the cache, or gives None where it is not there completely.
         missing: what to say where it is not.
+        known: what stands in for it then, or None where nothing does.
+        sizes: ask for the files' lengths too.
 
     Raises:
         ModelNotFoundError: no such model, the hub refuses it, or it is neither to be reached nor in the cache.
@@ -104,12 +118,14 @@ def hub_or_cache(
     """
     # huggingface_hub passes on the errors of its HTTP library, which differs between its versions.
     try:
-        listing = ask()
+        listing = list_files(wanted, sizes=sizes)
     except Exception as error:
         if (refusal := _refusal(wanted, cache, error)) is not None:
             raise refusal from error
         found = cached()
         if found is None:
+            if (stand_in := known()) is not None:
+                return stand_in
             raise _not_cached(wanted, cache, missing(), error) from error
         if not _is_offline(error):
             _log.warning("%s: %s; using the cached revision %s.", wanted, _unreachable(error), found.commit)
@@ -122,6 +138,23 @@ def hub_or_cache(
         raise (_refusal(wanted, cache, error) or _not_delivered(wanted, cache, error)) from error
 
 
+def list_files(wanted: HubName, *, sizes: bool = False) -> Listing:
+    """Ask the hub for the files of a repository.
+
+    Args:
+        wanted: the model's name.
+        sizes: ask for their lengths too.
+
+    Raises:
+        Exception: what huggingface_hub raises where the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi, constants
+
+    timeout = constants.HF_HUB_ETAG_TIMEOUT
+    info = HfApi().model_info(wanted.repo, revision=wanted.revision, timeout=timeout, files_metadata=sizes)
+    return Listing(info.sha, {file.rfilename: file.size for file in info.siblings or ()})
+
+
 def cached_snapshot(wanted: HubName, cache: Path | None, pattern: str) -> Path | None:
     """The folder of the revision in the cache, or None.
 
@@ -131,7 +164,7 @@ def cached_snapshot(wanted: HubName, cache: Path | None, pattern: str) -> Path |
         pattern: names of the files that matter.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(
@@ -147,6 +180,8 @@ def cached_snapshot(wanted: HubName, cache: Path | None, pattern: str) -> Path |
         # Newer versions refuse a folder that lacks any of the repository's files, but say where it is.
         incomplete: str | None = getattr(error, "snapshot_path", None)
         return None if incomplete is None else Path(incomplete)
+    except HFValidationError:
+        return None
 
 
 def _refusal(wanted: HubName, cache: Path | None, error: Exception) -> ModelNotFoundError | None:
@@ -199,7 +234,7 @@ def _not_cached(wanted: HubName, cache: Path | None, missing: Missing, error: Ex
 def _not_delivered(wanted: HubName, cache: Path | None, error: Exception) -> ModelNotFoundError:
     return ModelNotFoundError(
         f"Model {wanted}: could not be fetched from the hub ({_in_short(_original(error))}).",
-        hint=f"Try again; what has arrived is kept in {_cache_folder(cache)}.",
+        hint=f"Try again; a download goes on from what is in {_cache_folder(cache)}.",
     )
 
 

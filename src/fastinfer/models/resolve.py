@@ -15,7 +15,7 @@ from fastinfer.models.hub_access import HubName
 from fastinfer.models.local import existing_path, model_at, no_such_path
 from fastinfer.models.model import GgufModel, checked_model
 
-__all__ = ["resolve_gguf"]
+__all__ = ["locate_gguf", "resolve_gguf"]
 
 _EMBEDDED: Final = "embedded"
 _FOLDER: Final = Path(__file__).with_name("embedded")
@@ -51,6 +51,20 @@ def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
             reached nor is the model in the cache; or the extra embedded-chat is not installed.
         ModelLoadError: a file is damaged, incomplete, of the wrong kind, or cannot be read or put into the cache.
     """
+    found = locate_gguf(name)
+    return model_from_hub(found, cache_dir) if isinstance(found, HubName) else found
+
+
+def locate_gguf(name: str | os.PathLike[str]) -> GgufModel | HubName:
+    """Find a model by its name on this machine, or say which one of the hub's it is; nothing is fetched.
+
+    Args:
+        name: the model's name, as for :func:`resolve_gguf`.
+
+    Raises:
+        ModelNotFoundError: there is no such model, or the extra embedded-chat is not installed.
+        ModelLoadError: a file is damaged, incomplete, of the wrong kind, or cannot be read.
+    """
     text = os.fspath(name)
     if text == _EMBEDDED:
         return _embedded()
@@ -69,7 +83,7 @@ def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
     on_hub = HubName.parse(text)
     if on_hub is None or is_gguf(on_hub.repo) or is_gguf(on_hub.quant or ""):
         raise no_such_path(text)
-    return model_from_hub(on_hub, cache_dir)
+    return on_hub
 
 
 def _embedded() -> GgufModel:
