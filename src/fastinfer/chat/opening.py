@@ -5,24 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.engines.cores import usable_cores
-from fastinfer.models import EMBEDDED_CHAT, resolve_gguf
+from fastinfer.chat.engine_config import engine_config, runs_on_gpu
+from fastinfer.models import EMBEDDED_CHAT, GgufModel, resolve_gguf
+from fastinfer.planning.fitting import OnOom, check_on_oom, open_fitting
 from fastinfer.preset_library import LlamaChatParameters, Preset, default_model
 from fastinfer.preset_library import preset as find_preset
-from fastinfer.provenance import Provenance, refuse_adjustments
+from fastinfer.provenance import Adjustment, Provenance, refuse_adjustments
 
 if TYPE_CHECKING:
     from fastinfer.chat.model import LLM
 
 __all__ = ["llm"]
-
-#: Candidates beyond those of the preset, so that a chat with a few biases needs not all scores.
-_SPARE = 32
-#: Slots up to which the device cuts the candidates, row by row. It beats reading back all scores and cutting them with
-#: several threads: a step of 40 rows took 54.8 ms in place of 61.2 on an H200. More slots than this were not measured.
-_MOST_CUTS = 64
-#: Threads that choose tokens.
-_MOST_THREADS = 8
 
 
 def llm(
@@ -30,6 +23,7 @@ def llm(
     *,
     model: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    on_oom: OnOom = "raise",
     **changes: Any,
 ) -> LLM:
     """Load a model for chat.
@@ -40,6 +34,10 @@ def llm(
         model: a path to a GGUF file or a folder with one, ``"org/repo:QUANT@revision"`` on the Hugging Face hub, or
             ``"embedded-chat"``; None takes FASTINFER_CHAT_MODEL, then the preset's own.
         strict: raise PresetError where the engine needs a value other than the preset's.
+        on_oom: where memory is short, ``"raise"`` gives an error that names the first step that would fit;
+            ``"adapt"`` takes the documented steps one by one (n_ubatch, then parallel, then n_ctx) until one does, each
+            of them an adjustment in the provenance. On an NVIDIA GPU the plan decides, before llama.cpp could end the
+            process.
         **changes: parameters of the preset to change, as in ``preset.replace(**changes)``.
 
     Raises:
@@ -52,59 +50,46 @@ def llm(
     chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="chat")
     if changes:
         chosen = chosen.replace(**changes)
+    check_on_oom(on_oom, strict=strict)
     name, _ = default_model("chat", chosen, model)
     parameters = chosen.parameters
     assert isinstance(parameters, LlamaChatParameters)
     files = resolve_gguf(name)
 
+    def open_with(fitting: Preset, adjustments: tuple[Adjustment, ...]) -> LLM:
+        return _open(chosen, fitting, files, adjustments, strict=strict)
+
+    first = runs_on_gpu(parameters)
+    return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=first)
+
+
+def _open(
+    asked: Preset, fitting: Preset, files: GgufModel, adjustments: tuple[Adjustment, ...], *, strict: bool
+) -> LLM:
+    """Load the files with the preset that fits, in the name of the one that was asked for."""
     # Imported here so that llama.cpp is loaded with the first model and not with the package.
     from fastinfer.chat.model import LLM
-    from fastinfer.chat.options import sampling_of
-    from fastinfer.engines.llama.chat import LlamaChatConfig, LlamaChatEngine, cut_for
+    from fastinfer.engines.llama.chat import LlamaChatEngine
     from fastinfer.prompts import find_template
 
-    on_gpu = parameters.n_gpu_layers != 0 and parameters.device.upper() != "CPU"
-    cut_on_device = on_gpu and parameters.parallel <= _MOST_CUTS
-    engine = LlamaChatEngine(
-        LlamaChatConfig(
-            model=files.model,
-            projector=files.projector,
-            n_ctx=parameters.n_ctx,
-            n_batch=parameters.n_batch,
-            n_ubatch=parameters.n_ubatch,
-            n_threads=parameters.n_threads or usable_cores(),
-            n_gpu_layers=parameters.n_gpu_layers,
-            device=parameters.device,
-            flash_attn=parameters.flash_attn,
-            type_k=parameters.type_k,
-            type_v=parameters.type_v,
-            parallel=parameters.parallel,
-            kv_unified=parameters.kv_unified,
-            cache_reuse=parameters.cache_reuse,
-            prefill_budget=parameters.prefill_budget,
-            prefill_delay=parameters.prefill_delay,
-            max_queue=parameters.max_queue,
-            # What is read back of each row are the candidates that the preset's own sampling can choose from.
-            device_cut=cut_for(sampling_of(parameters), always=_SPARE) if cut_on_device else 0,
-            sampling_threads=min(_MOST_THREADS, usable_cores() // 2) if on_gpu else 0,
-            calibrate=on_gpu,
-        )
-    )
+    parameters = fitting.parameters
+    assert isinstance(parameters, LlamaChatParameters)
+    engine = LlamaChatEngine(engine_config(parameters, files.model, files.projector))
     try:
         with engine.vocabulary() as vocabulary:
             template = find_template(_template_name(parameters.chat_template, files.name), vocabulary)
         provenance = Provenance(
             engine=engine.name,
             model=files.name,
-            preset=chosen.name,
-            fingerprint=chosen.fingerprint,
-            device=parameters.device if on_gpu else "CPU",
+            preset=asked.name,
+            fingerprint=asked.fingerprint,
+            device=parameters.device if runs_on_gpu(parameters) else "CPU",
             kernel_path=engine.kernel_path,
-            adjustments=engine.adjustments,
+            adjustments=(*adjustments, *engine.adjustments),
         )
         if strict:
-            refuse_adjustments(chosen.name, engine.adjustments)
-        return LLM(engine, template, preset=chosen, provenance=provenance, parallel=parameters.parallel)
+            refuse_adjustments(asked.name, engine.adjustments)
+        return LLM(engine, template, preset=asked, provenance=provenance, parallel=parameters.parallel)
     except BaseException:
         engine.close()
         raise

@@ -12,7 +12,7 @@ from fastinfer.engines.cores import usable_cores
 from fastinfer.engines.replicas import ReplicatedEngine
 from fastinfer.models import describe_checkpoint, resolve_checkpoint
 from fastinfer.preset_library import Preset, TurbomindClassifyParameters
-from fastinfer.provenance import Provenance, refuse_adjustments
+from fastinfer.provenance import Adjustment, Provenance, refuse_adjustments
 
 __all__ = ["open_on_turbomind"]
 
@@ -26,9 +26,20 @@ def open_on_turbomind(
     parameters: TurbomindClassifyParameters,
     model: str | os.PathLike[str],
     labels: LabelSet | None,
+    adjusted: tuple[Adjustment, ...] = (),
+    *,
     strict: bool,
 ) -> Classifier:
-    """Load the model; see :func:`fastinfer.classifier`. What can be refused is refused before it is loaded."""
+    """Load the model; see :func:`fastinfer.classifier`. What can be refused is refused before it is loaded.
+
+    Args:
+        preset: as it was asked for.
+        parameters: those to use.
+        model: the checkpoint's name.
+        labels: to choose from.
+        adjusted: how ``parameters`` differ from the preset's.
+        strict: nothing may be adjusted.
+    """
     # Imported here so that none of it is loaded with the package.
     from fastinfer.engines.turbomind.gpus import gpus
     from fastinfer.engines.turbomind.importing import import_lmdeploy
@@ -94,7 +105,7 @@ def open_on_turbomind(
             fingerprint=preset.fingerprint,
             device=description.device,
             kernel_path=f"one prefill an image, {opened.path}{replicas}{code}",
-            adjustments=adjustments,
+            adjustments=(*adjusted, *adjustments),
         ),
         prompt=parameters.prompt,
         open_prompt=parameters.open_prompt,

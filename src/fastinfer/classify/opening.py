@@ -11,8 +11,10 @@ from fastinfer.classify.labels import check_labels
 from fastinfer.classify.on_llama import open_on_llama
 from fastinfer.classify.on_turbomind import open_on_turbomind
 from fastinfer.models import resolve_gguf
+from fastinfer.planning.fitting import OnOom, check_on_oom, open_fitting
 from fastinfer.preset_library import LlamaClassifyParameters, Preset, TurbomindClassifyParameters, default_model
 from fastinfer.preset_library import preset as find_preset
+from fastinfer.provenance import Adjustment
 
 __all__ = ["classifier"]
 
@@ -23,6 +25,7 @@ def classifier(
     labels: Iterable[str] | None = None,
     model: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    on_oom: OnOom = "raise",
     **changes: Any,
 ) -> Classifier:
     """Load a model for classification.
@@ -35,6 +38,9 @@ def classifier(
             ``"org/repo:QUANT@revision"`` on the Hugging Face hub; for TurboMind a folder with a checkpoint in Hugging
             Face's form, or ``"org/repo@revision"``. None takes FASTINFER_CLASSIFY_MODEL, then the preset's own.
         strict: raise PresetError where the engine would need a value other than the preset's.
+        on_oom: where memory is short, ``"raise"`` gives an error that names the first step that would fit;
+            ``"adapt"`` takes the documented steps one by one (batch sizes, then the cache) until one does, each of them
+            an adjustment in the provenance.
         **changes: parameters of the preset to change, as in ``preset.replace(**changes)``.
 
     Raises:
@@ -50,9 +56,19 @@ def classifier(
     chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="classify")
     if changes:
         chosen = chosen.replace(**changes)
+    check_on_oom(on_oom, strict=strict)
     name, _ = default_model("classify", chosen, model)
     parameters = chosen.parameters
-    if isinstance(parameters, TurbomindClassifyParameters):
-        return open_on_turbomind(chosen, parameters, name, checked, strict)
-    assert isinstance(parameters, LlamaClassifyParameters)
-    return open_on_llama(chosen, parameters, resolve_gguf(name), checked, strict)
+    if isinstance(parameters, LlamaClassifyParameters):
+        files = resolve_gguf(name)
+
+    def open_with(fitting: Preset, adjustments: tuple[Adjustment, ...]) -> Classifier:
+        used = fitting.parameters
+        if isinstance(used, TurbomindClassifyParameters):
+            return open_on_turbomind(chosen, used, name, checked, adjustments, strict=strict)
+        assert isinstance(used, LlamaClassifyParameters)
+        return open_on_llama(chosen, used, files, checked, adjustments, strict=strict)
+
+    # TurboMind's own check comes first anyway, and is careful.
+    first = isinstance(parameters, LlamaClassifyParameters) and parameters.n_gpu_layers != 0
+    return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=first)

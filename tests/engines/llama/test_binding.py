@@ -59,6 +59,7 @@ def test_the_installed_version_is_one_that_is_supported():
 def test_the_fields_of_the_context_are_there():
     fields = {name for name, *_ in binding.llama.llama_context_params._fields_}
     assert set(binding.REQUIRED_CONTEXT) <= fields
+    assert set(binding.REQUIRED_MODEL) <= {name for name, *_ in binding.llama.llama_model_params._fields_}
 
 
 FAULTS = {

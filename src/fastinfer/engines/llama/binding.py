@@ -32,6 +32,7 @@ __all__ = [
     "QUICK_FUNCTIONS",
     "REQUIRED_CONTEXT",
     "REQUIRED_FUNCTIONS",
+    "REQUIRED_MODEL",
     "VERSION",
     "ChatFormatterResponse",
     "Jinja2ChatFormatter",
@@ -61,7 +62,7 @@ REQUIRED_FUNCTIONS = {
         "llama_model_chat_template", "llama_model_default_params", "llama_model_free", "llama_model_get_vocab",
         "llama_model_is_hybrid", "llama_model_is_recurrent", "llama_model_load_from_file", "llama_model_meta_val_str",
         "llama_model_n_ctx_train", "llama_model_n_embd_inp", "llama_model_n_swa", "llama_n_ctx_seq",
-        "llama_perf_context", "llama_sampler_chain_add", "llama_sampler_chain_default_params",
+        "llama_perf_context", "llama_print_system_info", "llama_sampler_chain_add", "llama_sampler_chain_default_params",
         "llama_sampler_chain_init", "llama_sampler_clone", "llama_sampler_free", "llama_sampler_init_dist",
         "llama_sampler_init_grammar", "llama_sampler_init_logit_bias", "llama_sampler_init_min_p",
         "llama_sampler_init_penalties", "llama_sampler_init_temp", "llama_sampler_init_top_k",
@@ -83,6 +84,7 @@ REQUIRED_FUNCTIONS = {
         "mtmd_tokenize_from_parts",
     ),
 }  # fmt: skip
+REQUIRED_MODEL = ("load_mode", "main_gpu", "n_gpu_layers", "no_alloc", "split_mode")
 REQUIRED_CONTEXT = (
     "flash_attn_type", "kv_unified", "n_outputs_max", "n_samplers", "n_seq_max", "samplers", "type_k", "type_v",
 )  # fmt: skip
@@ -111,8 +113,9 @@ def _check() -> None:
     release = tuple(int(part) for part in VERSION.split(".")[:3] if part.isdigit())
     missing = [name for module, names in REQUIRED_FUNCTIONS.items() for name in names if not hasattr(module, name)]
     missing += [name for name in QUICK_FUNCTIONS if not hasattr(llama, name)]
-    fields = {name for name, *_ in llama.llama_context_params._fields_}
-    missing += [f"llama_context_params.{name}" for name in REQUIRED_CONTEXT if name not in fields]
+    for parameters, names in (("llama_context_params", REQUIRED_CONTEXT), ("llama_model_params", REQUIRED_MODEL)):
+        fields = {name for name, *_ in getattr(llama, parameters)._fields_}
+        missing += [f"{parameters}.{name}" for name in names if name not in fields]
     if not (0, 3, 36) <= release < (0, 4) or missing:
         what = f" It lacks {', '.join(missing)}." if missing else ""
         raise EngineUnavailableError(

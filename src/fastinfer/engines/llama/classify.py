@@ -27,11 +27,12 @@ from fastinfer.engines.llama.context import LlamaContext
 from fastinfer.engines.llama.devices import placement
 from fastinfer.engines.llama.forward import ForwardPass
 from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
+from fastinfer.engines.llama.shape import ContextShape
 from fastinfer.engines.llama.vision import ImageEncoder, Prepared
 from fastinfer.errors import FastInferError, PromptTooLongError
 from fastinfer.images.prepared import EngineImage, PreparedImage
 
-__all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine"]
+__all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine", "context_shape", "threads_of_workers"]
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,25 @@ class LlamaClassifyConfig:
     image_tokens: int | None
 
 
+def context_shape(config: LlamaClassifyConfig) -> ContextShape:
+    """The sizes of the context that each worker has."""
+    return ContextShape(
+        n_ctx=config.n_ctx,
+        n_batch=config.n_batch,
+        n_ubatch=config.n_ubatch,
+        n_outputs=min(config.n_batch, 512),
+        flash_attn=config.flash_attn,
+        type_k=config.type_k,
+        type_v=config.type_v,
+    )
+
+
+def threads_of_workers(config: LlamaClassifyConfig) -> list[int]:
+    """CPU threads of each worker; with several, the last one has all for an image that is alone."""
+    alone = [config.n_threads] if config.workers > 1 else []
+    return [max(1, config.n_threads // config.workers)] * config.workers + alone
+
+
 @dataclass(slots=True)
 class _Request:
     pixels: npt.NDArray[np.uint8]
@@ -107,17 +127,16 @@ class _Core:
         self._prompts: dict[tuple[str, str], RenderedPrompt] = {}
         on_gpu = config.n_gpu_layers != 0
         with ExitStack() as undo:
-            self._model = LlamaModel(config.model, **placement(None, config.n_gpu_layers))
+            self._model = LlamaModel(config.model, n_gpu_layers=placement(None, config.n_gpu_layers)["n_gpu_layers"])
             undo.callback(self._model.close)
             self._model.render("")  # a model without a usable chat template fails here, not at the first image
             self._workers: list[_Worker] = []
-            alone = [config.n_threads] if config.workers > 1 else []
-            for threads in [max(1, config.n_threads // config.workers)] * config.workers + alone:
+            for threads in threads_of_workers(config):
                 worker = _Worker(self._model, config, threads)
                 undo.callback(worker.close)
                 self._workers.append(worker)
             #: Takes an image that is alone, with all threads, so that one image does not wait for one core.
-            self._soloist = self._workers[-1] if alone else None
+            self._soloist = self._workers[-1] if config.workers > 1 else None
             self._free = undo.pop_all()
         self.description = EngineDescription(
             engine=f"llama.cpp (llama-cpp-python {VERSION})",
@@ -222,17 +241,7 @@ class _Worker:
 
     def __init__(self, model: LlamaModel, config: LlamaClassifyConfig, n_threads: int) -> None:
         self._n_ctx, self._n_ubatch = config.n_ctx, min(config.n_batch, config.n_ubatch)
-        self._context = LlamaContext(
-            model,
-            n_ctx=config.n_ctx,
-            n_batch=config.n_batch,
-            n_ubatch=config.n_ubatch,
-            n_outputs=min(config.n_batch, 512),
-            n_threads=n_threads,
-            flash_attn=config.flash_attn,
-            type_k=config.type_k,
-            type_v=config.type_v,
-        )
+        self._context = LlamaContext(model, context_shape(config), n_threads=n_threads)
         try:
             self._encoder = ImageEncoder(
                 config.projector,

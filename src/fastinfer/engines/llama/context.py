@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from fastinfer.engines.llama.binding import llama, quick
 from fastinfer.engines.llama.model import LlamaModel
+from fastinfer.engines.llama.shape import ContextShape
 from fastinfer.errors import EngineError, EngineOutOfMemoryError
 
-__all__ = ["CACHE_TYPES", "MAX_SEQUENCES", "LlamaContext", "Rows"]
+__all__ = ["CACHE_TYPES", "LlamaContext", "Rows"]
 
-#: LLAMA_MAX_SEQ of llama.cpp.
-MAX_SEQUENCES = 256
 #: ggml's numbers of the types that a KV cache may have.
 CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 
@@ -29,15 +28,8 @@ class LlamaContext:
 
     Args:
         model: the weights.
-        n_ctx: cells of the cache, in tokens over all sequences.
-        n_batch: most tokens a decode call takes.
-        n_ubatch: most tokens computed at once.
-        n_outputs: most next-token scores read from one decode call.
+        shape: the sizes. What is cut on the device comes with ``samplers``.
         n_threads: CPU threads.
-        flash_attn: use flash attention.
-        type_k, type_v: types of the cache, a key of :data:`CACHE_TYPES`.
-        n_sequences: ids of sequences, 0 to ``n_sequences`` - 1.
-        unified: all sequences share the cells; else each has ``n_ctx / n_sequences`` of its own.
         samplers: chain of samplers by sequence, which run on the device and leave only their candidates to be read.
 
     Raises:
@@ -45,29 +37,16 @@ class LlamaContext:
     """
 
     def __init__(
-        self,
-        model: LlamaModel,
-        *,
-        n_ctx: int,
-        n_batch: int,
-        n_ubatch: int,
-        n_outputs: int,
-        n_threads: int,
-        flash_attn: bool,
-        type_k: str,
-        type_v: str,
-        n_sequences: int = MAX_SEQUENCES,
-        unified: bool = True,
-        samplers: Mapping[int, Any] | None = None,
+        self, model: LlamaModel, shape: ContextShape, *, n_threads: int, samplers: Mapping[int, Any] | None = None
     ) -> None:
         params = llama.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, n_batch, n_ubatch
+        params.n_ctx, params.n_batch, params.n_ubatch = shape.n_ctx, shape.n_batch, shape.n_ubatch
         # llama.cpp ends the process where there is no room for an output of every sequence.
-        params.n_seq_max, params.n_outputs_max = n_sequences, max(n_outputs, n_sequences)
+        params.n_seq_max, params.n_outputs_max = shape.n_sequences, max(shape.n_outputs, shape.n_sequences)
         params.n_threads = params.n_threads_batch = n_threads
-        params.flash_attn_type = 1 if flash_attn else 0
-        params.type_k, params.type_v = CACHE_TYPES[type_k], CACHE_TYPES[type_v]
-        params.kv_unified = unified
+        params.flash_attn_type = 1 if shape.flash_attn else 0
+        params.type_k, params.type_v = CACHE_TYPES[shape.type_k], CACHE_TYPES[shape.type_v]
+        params.kv_unified = shape.unified
         params.no_perf = True
         if samplers:
             attached = [(sequence, ctypes.cast(chain, ctypes.c_void_p)) for sequence, chain in samplers.items()]
@@ -77,16 +56,16 @@ class LlamaContext:
         self.handle: Any = llama.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise EngineOutOfMemoryError(
-                f"llama.cpp could not create a context of {n_ctx} tokens.", hint="Lower n_ctx or n_batch."
+                f"llama.cpp could not create a context of {shape.n_ctx} tokens.", hint="Lower n_ctx or n_batch."
             )
         self._memory: Any = llama.llama_get_memory(self.handle)
-        self.n_batch, self.n_ubatch, self.n_outputs, self.n_ctx = n_batch, n_ubatch, n_outputs, n_ctx
-        self.n_sequences = n_sequences
+        self.n_batch, self.n_ubatch, self.n_outputs = shape.n_batch, shape.n_ubatch, shape.n_outputs
+        self.n_ctx, self.n_sequences = shape.n_ctx, shape.n_sequences
         #: Most tokens of one sequence.
         self.sequence_limit = int(llama.llama_n_ctx_seq(self.handle))
         self._vocabulary_size = model.vocabulary_size
         self._window = int(llama.llama_model_n_swa(model.handle))
-        self.rows = Rows(n_batch)
+        self.rows = Rows(shape.n_batch)
 
     def close(self) -> None:
         """Free the cache. Idempotent."""

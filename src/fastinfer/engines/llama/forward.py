@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastinfer.engines.base import Naming, Task
-from fastinfer.engines.llama.context import MAX_SEQUENCES, LlamaContext
+from fastinfer.engines.llama.context import LlamaContext
 from fastinfer.engines.llama.model import LlamaModel
+from fastinfer.engines.llama.shape import MAX_SEQUENCES
 from fastinfer.engines.llama.vision import Chunk, ImageEncoder, Prepared
 from fastinfer.engines.scoring import LabelTrie, Span, log_sum_exp
 from fastinfer.errors import EngineError

@@ -42,13 +42,18 @@ class LlamaModel:
         path: the GGUF file.
         n_gpu_layers: layers to keep on the GPU; 0 none, -1 all.
         main_gpu: the only GPU to use, by llama.cpp's number; -1 none of them, None all that there are.
+        weights: False reads the header alone, for contexts that allocate and compute nothing. The file's data may then
+            be a hole, and the vocabulary is not there but for its size.
 
     Raises:
         ModelLoadError: llama.cpp cannot load the file.
     """
 
-    def __init__(self, path: Path, *, n_gpu_layers: int = 0, main_gpu: int | None = None) -> None:
+    def __init__(self, path: Path, *, n_gpu_layers: int = 0, main_gpu: int | None = None, weights: bool = True) -> None:
         params = llama.llama_model_default_params()
+        if not weights:
+            # llama.cpp ends the process where such a model is to be mapped into memory.
+            params.no_alloc, params.load_mode = True, llama.LLAMA_LOAD_MODE_NONE
         params.n_gpu_layers = 2**31 - 1 if n_gpu_layers < 0 else n_gpu_layers
         if main_gpu is not None:
             params.split_mode, params.main_gpu = llama.LLAMA_SPLIT_MODE_NONE, main_gpu
@@ -60,12 +65,13 @@ class LlamaModel:
                 "llama-cpp-python.",
             )
         self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
-        self._read_vocabulary()
-
-    def _read_vocabulary(self) -> None:
         #: llama.cpp's vocabulary, freed with the model.
         self.vocabulary_handle: Any = llama.llama_model_get_vocab(self.handle)
         self.vocabulary_size = int(llama.llama_vocab_n_tokens(self.vocabulary_handle))
+        if weights:
+            self._read_vocabulary()
+
+    def _read_vocabulary(self) -> None:
         ends = [t for t in range(self.vocabulary_size) if llama.llama_vocab_is_eog(self.vocabulary_handle, t)]
         self.end_tokens: npt.NDArray[np.int64] = np.array(ends, dtype=np.int64)
         # Some tokenizers put a space before any text, which is wrong for text that continues another one.

@@ -9,7 +9,12 @@ from typing import Any, Final
 
 from fastinfer.errors import EngineUnavailableError
 
-__all__ = ["Gpu", "gpus"]
+__all__ = ["BFLOAT16", "OLDEST", "Gpu", "gpus"]
+
+#: Compute capability of the oldest GPUs that TurboMind 0.18 has kernels for (Volta), and of the first with bfloat16
+#: (Ampere).
+OLDEST: Final = (7, 0)
+BFLOAT16: Final = (8, 0)
 
 # cuda.h: CUdevice_attribute.
 _MAJOR, _MINOR = 75, 76

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from fastinfer.engines.turbomind.gpus import Gpu
+from fastinfer.engines.turbomind.gpus import BFLOAT16, OLDEST, Gpu
 from fastinfer.engines.turbomind.pipeline import PIPELINE_ARCHITECTURES
 from fastinfer.engines.turbomind.prompt import PLACES
 from fastinfer.engines.turbomind.settings import EngineSettings
@@ -27,9 +27,6 @@ __all__ = [
 
 #: Widths of attention heads that TurboMind 0.18 has kernels for.
 TEXT_HEAD_SIZES: Final = (64, 128, 256)
-#: Compute capability of the oldest GPUs that TurboMind has kernels for, Volta, and of the first with bfloat16, Ampere.
-_OLDEST: Final = (7, 0)
-_BFLOAT16: Final = (8, 0)
 _FORMATS: Final = ("awq", "compressed-tensors", "fp8", "gptq", "mxfp4")
 #: Language models that TurboMind 0.18 has; the InternVL family, unlike the others, comes with any of several.
 TEXT_MODELS: Final = frozenset(
@@ -162,13 +159,13 @@ def check_gpus(present: Sequence[Gpu], devices: Sequence[int], info: CheckpointI
         )
     for device in devices:
         gpu = by_index[device]
-        if gpu.capability < _OLDEST:
+        if gpu.capability < OLDEST:
             raise EngineUnavailableError(
                 f"GPU {device}, {gpu.name}, has compute capability {gpu.capability[0]}.{gpu.capability[1]}; TurboMind "
-                f"needs {_OLDEST[0]}.{_OLDEST[1]}.",
+                f"needs {OLDEST[0]}.{OLDEST[1]}.",
                 hint="Use a GPU from Volta on, or a preset of llama.cpp.",
             )
-    return all(by_index[device].capability >= _BFLOAT16 for device in devices)
+    return all(by_index[device].capability >= BFLOAT16 for device in devices)
 
 
 def check_image_tokens(info: CheckpointInfo, settings: EngineSettings, most_tokens: int) -> None:

@@ -16,6 +16,7 @@ from fastinfer.engines.llama.chat import LlamaChatEngine, cut_for
 from fastinfer.engines.llama.chat.sampler import Candidates, TokenSampler
 from fastinfer.engines.llama.context import LlamaContext
 from fastinfer.engines.llama.model import LlamaModel
+from fastinfer.engines.llama.shape import ContextShape
 from fastinfer.errors import SchemaError
 
 LIMIT = 300
@@ -28,10 +29,10 @@ class Bench:
 
     def __init__(self, path):
         self.model = LlamaModel(path)
-        self.context = LlamaContext(
-            self.model, n_ctx=64, n_batch=16, n_ubatch=16, n_outputs=1, n_threads=1, flash_attn=False,
-            type_k="f32", type_v="f32", n_sequences=1,
-        )  # fmt: skip
+        shape = ContextShape(
+            n_ctx=64, n_batch=16, n_ubatch=16, n_outputs=1, flash_attn=False, type_k="f32", type_v="f32", n_sequences=1
+        )
+        self.context = LlamaContext(self.model, shape, n_threads=1)
         rows = self.context.rows
         rows.tokens[0], rows.positions[0], rows.sequences[0], rows.wanted[0] = 9, 0, 0, 1
         assert self.context.decode(1) == 0

@@ -1,0 +1,159 @@
+"""What llama.cpp would allocate for a model and its contexts, by its own account, from the file's header alone.
+
+llama.cpp lays out its cache and reserves its graphs as if it ran, and allocates none of it. That happens in a process
+of its own and on the CPU's backend alone: no GPU is touched, the result is the same on every machine, and a model on
+which llama.cpp ends the process ends only that one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fastinfer.engines.llama.shape import ContextShape
+from fastinfer.errors import EngineUnavailableError, FastInferError, ModelLoadError
+
+__all__ = ["ContextSizes", "dry_run"]
+
+_MIB: Final = 2**20
+#: Lines of llama.cpp 0c1e57098 (llama-kv-cache.cpp, llama-memory-recurrent.cpp, llama-context.cpp).
+_CACHE: Final = re.compile(r"^llama_(?:kv_cache|memory_recurrent)\w*: size =\s*([\d.]+) MiB \(\s*(\d+) cells")
+_BUFFER: Final = re.compile(r"(output|compute) buffer size =\s*([\d.]+) MiB")
+_LONGEST: Final = 120.0  # seconds; the largest vocabularies take some 2
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSizes:
+    """Bytes of one context.
+
+    Attributes:
+        cache: the KV cache, and the states of recurrent layers.
+        compute: buffers of the largest computation, on one device together.
+        outputs: rows that are read back, in memory of the host.
+    """
+
+    cache: int
+    compute: int
+    outputs: int
+
+
+def dry_run(model: Path, contexts: Sequence[ContextShape]) -> tuple[ContextSizes, ...]:
+    """What each of these contexts would take.
+
+    Args:
+        model: a GGUF file with a sound header, of its full length; what comes after the header is not read.
+        contexts: the contexts, tried one after the other.
+
+    Raises:
+        ModelLoadError: this llama.cpp cannot load the model, or cannot make such a context of it.
+        EngineUnavailableError: llama-cpp-python is missing or not supported.
+    """
+    asked = json.dumps({"model": str(model), "contexts": [asdict(context) for context in contexts]})
+    # No GPU, no debugger where llama.cpp ends the process, and the same package as here.
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "GGML_NO_BACKTRACE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            input=asked,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=_LONGEST,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelLoadError(
+            f"llama.cpp has not said within {_LONGEST:.0f} s what {model.name} takes.", hint="Check the file."
+        ) from error
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise ModelLoadError(
+            f"llama.cpp ended while it tried what {model.name} takes: {said[0]}",
+            hint="This model or these sizes would end any process that loads them: choose others.",
+        )
+    answer = json.loads(lines[-1])
+    if "error" in answer:
+        kind = EngineUnavailableError if answer["unavailable"] else ModelLoadError
+        raise kind(answer["error"], hint=answer["hint"])
+    return tuple(ContextSizes(**sizes) for sizes in answer["sizes"])
+
+
+class _Account(logging.Handler):
+    """Adds up what llama.cpp says of its buffers."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.clear()
+
+    def clear(self) -> None:
+        self.cache = self.compute = self.outputs = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if found := _CACHE.match(line):
+            self.cache += float(found[1]) * _MIB
+        elif found := _BUFFER.search(line):
+            if found[1] == "compute":
+                self.compute += float(found[2]) * _MIB
+            else:
+                self.outputs += float(found[2]) * _MIB
+
+    def sizes(self) -> ContextSizes:
+        return ContextSizes(round(self.cache), round(self.compute), round(self.outputs))
+
+
+def _try(model: Path, contexts: Sequence[Mapping[str, Any]]) -> list[ContextSizes]:
+    from fastinfer.engines.llama.chat.sampler import device_cut
+    from fastinfer.engines.llama.context import LlamaContext
+    from fastinfer.engines.llama.model import LlamaModel
+
+    account = _Account()
+    log = logging.getLogger("fastinfer.llama")
+    log.addHandler(account)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    found = []
+    with ExitStack() as undo:
+        weightless = LlamaModel(model, weights=False)
+        undo.callback(weightless.close)
+        for asked in contexts:
+            shape = ContextShape(**asked)
+            rows = range(shape.n_outputs if shape.device_cut else 0)
+            samplers = {sequence: device_cut(shape.device_cut) for sequence in rows}
+            account.clear()
+            LlamaContext(weightless, shape, n_threads=1, samplers=samplers).close()
+            found.append(account.sizes())
+    return found
+
+
+def main() -> None:
+    """Read what is asked from standard input, and write what llama.cpp says to standard output."""
+    asked = json.load(sys.stdin)
+    try:
+        answer: dict[str, Any] = {"sizes": [asdict(sizes) for sizes in _try(Path(asked["model"]), asked["contexts"])]}
+    except FastInferError as error:
+        answer = {
+            "error": error.message,
+            "hint": error.hint,
+            "unavailable": isinstance(error, EngineUnavailableError),
+        }
+    sys.stdout.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
