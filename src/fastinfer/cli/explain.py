@@ -12,7 +12,7 @@ from fastinfer.cli.options import Debug, Json, PresetKind
 if TYPE_CHECKING:
     from fastinfer.preset_library import Preset
 
-__all__ = ["explain"]
+__all__ = ["explain", "find_preset"]
 
 
 def explain(
@@ -28,7 +28,7 @@ def explain(
       fastinfer explain balanced
       fastinfer explain prod --kind classify
     """
-    explanation = _find(name, kind).explain()
+    explanation = find_preset(name, kind).explain()
     if json:
         output.json_line(explanation.to_dict())
     elif output.on_terminal():
@@ -37,7 +37,8 @@ def explain(
         output.line(str(explanation))
 
 
-def _find(name: str, kind: PresetKind | None) -> Preset:
+def find_preset(name: str, kind: PresetKind | None) -> Preset:
+    """The preset of a name, and what to add to the command line where both kinds have it."""
     from fastinfer.errors import PresetError
     from fastinfer.preset_library import preset, presets
 

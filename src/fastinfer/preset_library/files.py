@@ -15,13 +15,23 @@ from fastinfer.preset_library._toml import read_toml
 from fastinfer.preset_library.schema import Kind
 from fastinfer.preset_library.validation import nearest
 
-__all__ = ["BUILT_IN", "KINDS", "Layer", "names", "preset_layers", "user_preset_files"]
+__all__ = [
+    "BUILT_IN",
+    "FILE_NAME",
+    "KINDS",
+    "Layer",
+    "builtin_layer",
+    "names",
+    "preset_layers",
+    "read_layer",
+    "user_preset_files",
+]
 
 BUILT_IN: Final = "built-in"
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _BUILTIN_FILE: Final = Path(__file__).with_name("builtin.toml")
-_FILE_NAME: Final = "fastinfer.toml"
+FILE_NAME: Final = "fastinfer.toml"
 _VARIABLE: Final = "FASTINFER_PRESETS"
 
 
@@ -44,7 +54,7 @@ def preset_layers() -> list[Layer]:
     Raises:
         PresetError: a file cannot be read, is not TOML, or holds something that is no preset.
     """
-    return [*(_layer(path, str(path)) for path in user_preset_files()), _builtin_layer()]
+    return [*(read_layer(path, str(path)) for path in user_preset_files()), builtin_layer()]
 
 
 def names(layers: list[Layer], kind: Kind) -> list[str]:
@@ -63,10 +73,10 @@ def user_preset_files() -> list[Path]:
     Raises:
         PresetError: FASTINFER_PRESETS names something that is not a file.
     """
-    candidates = [Path(_FILE_NAME)]
+    candidates = [Path(FILE_NAME)]
     folder = _configuration_folder(sys.platform, os.environ)
     if folder is not None:
-        candidates.append(folder / "fastinfer" / _FILE_NAME)
+        candidates.append(folder / "fastinfer" / FILE_NAME)
     files = [path.absolute() for path in candidates if _is_file(path)]
     if named := os.environ.get(_VARIABLE):
         try:
@@ -103,11 +113,21 @@ def _is_file(path: Path) -> bool:
 
 
 @cache
-def _builtin_layer() -> Layer:
-    return _layer(_BUILTIN_FILE, BUILT_IN)
+def builtin_layer() -> Layer:
+    """The presets that come with the library."""
+    return read_layer(_BUILTIN_FILE, BUILT_IN)
 
 
-def _layer(path: Path, source: str) -> Layer:
+def read_layer(path: Path, source: str) -> Layer:
+    """The presets of a file.
+
+    Args:
+        path: the file.
+        source: what its presets give as their source.
+
+    Raises:
+        PresetError: the file cannot be read, is not TOML, or holds something that is no preset.
+    """
     tables = read_toml(path)
     for kind, named in tables.items():
         if kind not in KINDS:

@@ -8,7 +8,7 @@ from fastinfer.preset_library.preset import Preset
 from fastinfer.preset_library.schema import Kind, Parameters
 from fastinfer.preset_library.validation import check_kind, nearest, parse_parameters
 
-__all__ = ["preset", "presets"]
+__all__ = ["preset", "preset_in", "presets"]
 
 
 def presets(kind: Kind | None = None) -> list[Preset]:
@@ -24,7 +24,7 @@ def presets(kind: Kind | None = None) -> list[Preset]:
     """
     kinds = KINDS if kind is None else (check_kind(kind),)
     layers = preset_layers()
-    return [_find(layers, known, name) for known in kinds for name in names(layers, known)]
+    return [preset_in(layers, known, name) for known in kinds for name in names(layers, known)]
 
 
 def preset(name: str, kind: Kind | None = None) -> Preset:
@@ -42,7 +42,7 @@ def preset(name: str, kind: Kind | None = None) -> Preset:
     layers = preset_layers()
     found = [known for known in kinds if name in names(layers, known)]
     if len(found) == 1:
-        return _find(layers, found[0], name)
+        return preset_in(layers, found[0], name)
     if found:
         raise PresetError(
             f"Both kinds have a preset {name!r}.", hint=f"Pass {' or '.join(f'kind={known!r}' for known in found)}."
@@ -51,8 +51,18 @@ def preset(name: str, kind: Kind | None = None) -> Preset:
     raise PresetError(f"There is no preset {name!r}{of_kind}.", hint=_suggestion(layers, name, kinds))
 
 
-def _find(layers: list[Layer], kind: Kind, name: str, chain: tuple[tuple[str, str], ...] = ()) -> Preset:
-    """Load a preset from the first layer that has it, with the presets it extends."""
+def preset_in(layers: list[Layer], kind: Kind, name: str, chain: tuple[tuple[str, str], ...] = ()) -> Preset:
+    """Load a preset from the first layer that has it, with the presets it extends.
+
+    Args:
+        layers: preset files, highest precedence first; one of them has the preset.
+        kind: ``"classify"`` or ``"chat"``.
+        name: the preset's name.
+        chain: source and name of the presets that led here, for the circle they may make.
+
+    Raises:
+        PresetError: the preset, or one that it extends, is not valid.
+    """
     depth = next(index for index, layer in enumerate(layers) if name in layer.tables.get(kind, {}))
     source, values = layers[depth].source, dict(layers[depth].tables[kind][name])
     where = f"{source} [{kind}.{name}]"
@@ -69,7 +79,7 @@ def _find(layers: list[Layer], kind: Kind, name: str, chain: tuple[tuple[str, st
                 f"{where}: extends {base_name!r}, which is no {kind} preset in this file or one of lower precedence.",
                 hint=_suggestion(below, base_name, (kind,)),
             )
-        base = _find(below, kind, base_name, chain)
+        base = preset_in(below, kind, base_name, chain)
         if source != BUILT_IN:
             documented = base.parameters if base.source == BUILT_IN else base._documented
         if values.setdefault("backend", base.parameters.backend) != base.parameters.backend:
