@@ -1,0 +1,181 @@
+"""A receipt: what a preset was measured at, how, and where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastinfer.chat.opening import llm
+from fastinfer.classify.opening import classifier
+from fastinfer.errors import PresetError
+from fastinfer.measuring.chat import measure_chat
+from fastinfer.measuring.classify import measure_classify
+from fastinfer.measuring.environment import Environment
+from fastinfer.measuring.figures import Figures, spread, summarise
+from fastinfer.preset_library import Kind, Preset
+from fastinfer.preset_library import preset as find_preset
+
+if TYPE_CHECKING:
+    from fastinfer.provenance import Provenance
+
+__all__ = ["Receipt", "Workload", "take_receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What was done.
+
+    Attributes:
+        name: a name that says whether two receipts can be compared, ``"prompts of 512 tokens"`` for example.
+        items: images or prompts in a round.
+        concurrency: clients; None for what fills the engine: ``classify_many``, or a client for each slot.
+        max_tokens: of a reply; None for images.
+        labels: to choose from; None without, and for chat.
+    """
+
+    name: str
+    items: int
+    concurrency: int | None = None
+    max_tokens: int | None = None
+    labels: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a preset was measured at.
+
+    Attributes:
+        preset: its name.
+        kind: ``"classify"`` or ``"chat"``.
+        fingerprint: of its parameters; the same in a preset whose values are the same.
+        parameters: every value of the preset that was measured.
+        model: the model as it was resolved.
+        engine: engine and version.
+        device: what it computed on.
+        workload: what was done.
+        rounds: how often.
+        figures: the medians of the rounds.
+        spread: the lowest and the highest round of each figure, by the figure's name.
+        environment: where and when.
+        command: what made the receipt.
+    """
+
+    preset: str
+    kind: Kind
+    fingerprint: str
+    parameters: dict[str, Any]
+    model: str
+    engine: str
+    device: str
+    workload: Workload
+    rounds: int
+    figures: Figures
+    environment: Environment
+    command: str
+    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, preset: Preset, ran: Provenance, workload: Workload, measured: Sequence[Figures], *, command: str
+    ) -> Receipt:
+        """The receipt for rounds that have just been measured here.
+
+        Args:
+            preset: what was measured.
+            ran: of the classifier or model that did the work.
+            workload: the work of a round.
+            measured: the rounds, at least one.
+            command: what made the receipt.
+        """
+        return cls(
+            preset=preset.name,
+            kind=preset.kind,
+            fingerprint=preset.fingerprint,
+            parameters=preset.parameters.model_dump(),
+            model=ran.model,
+            engine=ran.engine,
+            device=ran.device,
+            workload=workload,
+            rounds=len(measured),
+            figures=summarise(measured),
+            environment=Environment.here(),
+            command=command,
+            spread=spread(measured),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The receipt as plain values that JSON can hold; :meth:`from_dict` reads it back."""
+        return {
+            **asdict(self),
+            "environment": self.environment.to_dict(),
+            "spread": {name: list(ends) for name, ends in self.spread.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Receipt:
+        """The receipt that :meth:`to_dict` wrote.
+
+        Raises:
+            PresetError: a key is missing or unknown.
+        """
+        try:
+            read = {
+                "workload": Workload(**data["workload"]),
+                "figures": Figures.from_dict(data["figures"]),
+                "environment": Environment.from_dict(data["environment"]),
+                "spread": {name: (low, high) for name, (low, high) in data["spread"].items()},
+            }
+            return cls(**{**data, **read})
+        except (KeyError, TypeError, ValueError) as error:
+            raise PresetError(
+                f"A receipt cannot be read: {error}.", hint="Give what Receipt.to_dict() returned."
+            ) from error
+
+
+def take_receipt(
+    preset: str | Preset,
+    *,
+    kind: Kind | None = None,
+    model: str | os.PathLike[str] | None = None,
+    sample: Iterable[Any],
+    labels: Iterable[str] | None = None,
+    name: str = "own sample",
+    max_tokens: int = 128,
+    concurrency: int | None = None,
+    rounds: int = 3,
+    command: str = "fastinfer.measuring.take_receipt",
+) -> Receipt:
+    """Load a preset's model, measure it, and close it.
+
+    Args:
+        preset: a preset or its name.
+        kind: ``"classify"`` or ``"chat"``; where both kinds have the name.
+        model: as :func:`fastinfer.classifier` or :func:`fastinfer.llm` takes it.
+        sample: images or prompts; all of them are one round. A round that nobody counts comes first.
+        labels: for images; None lets the model name what it sees.
+        name: of the workload.
+        max_tokens: of a reply.
+        concurrency: clients; None fills the engine.
+        rounds: how often the sample is gone through, 1 and up.
+        command: what is to stand in the receipt.
+
+    Raises:
+        PresetError, ModelNotFoundError and the other errors of :func:`fastinfer.classifier` and :func:`fastinfer.llm`.
+        FastInferError: every item of the sample failed; the first one's error.
+    """
+    chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind)
+    items = list(sample)
+    if chosen.kind == "chat":
+        workload = Workload(name, len(items), concurrency, max_tokens=max_tokens)
+        with llm(chosen, model=model) as loaded:
+            measured = [
+                measure_chat(loaded, items, max_tokens=max_tokens, concurrency=concurrency) for _ in range(rounds + 1)
+            ]
+            return Receipt.of(chosen, loaded.provenance, workload, measured[1:], command=command)
+    chosen_labels = None if labels is None else list(labels)
+    workload = Workload(name, len(items), concurrency, labels=None if chosen_labels is None else len(chosen_labels))
+    with classifier(chosen, labels=chosen_labels, model=model) as opened:
+        measured = [measure_classify(opened, items, concurrency=concurrency) for _ in range(rounds + 1)]
+        return Receipt.of(chosen, opened.provenance, workload, measured[1:], command=command)
