@@ -23,52 +23,84 @@ if TYPE_CHECKING:
     from fastinfer.chat.model import LLM
     from fastinfer.chat.options import ChatOptions
     from fastinfer.classify import Classification, Classifier, Timings, classifier
+    from fastinfer.commands import from_command
+    from fastinfer.comparing import Comparison, compare
+    from fastinfer.machine.checks.check import Check
+    from fastinfer.machine.diagnosis import Diagnosis
+    from fastinfer.machine.doctor import doctor
+    from fastinfer.planning import Plan, plan
     from fastinfer.preset_library import Explanation, Preset, preset, presets
     from fastinfer.provenance import Adjustment, Provenance
     from fastinfer.replies import ToolCall
+    from fastinfer.tuning import Tuned, tune
+    from fastinfer.verifying import Verification, verify
 
 __all__ = [
     "LLM",
     "Adjustment",
     "ChatOptions",
     "ChatTimings",
+    "Check",
     "Classification",
     "Classifier",
+    "Comparison",
+    "Diagnosis",
     "Explanation",
     "Piece",
+    "Plan",
     "Preset",
     "Provenance",
     "Reply",
     "Timings",
     "ToolCall",
+    "Tuned",
     "Usage",
+    "Verification",
     "__version__",
     "classifier",
+    "compare",
+    "doctor",
     "errors",
+    "from_command",
     "llm",
+    "plan",
     "preset",
     "presets",
+    "tune",
+    "verify",
 ]
 
 _HOMES = {
     "Adjustment": "fastinfer.provenance",
     "ChatOptions": "fastinfer.chat.options",
     "ChatTimings": "fastinfer.chat",
+    "Check": "fastinfer.machine.checks.check",
     "Classification": "fastinfer.classify",
     "Classifier": "fastinfer.classify",
+    "Comparison": "fastinfer.comparing",
+    "Diagnosis": "fastinfer.machine.diagnosis",
     "Explanation": "fastinfer.preset_library",
     "LLM": "fastinfer.chat.model",
     "Piece": "fastinfer.chat",
+    "Plan": "fastinfer.planning",
     "Preset": "fastinfer.preset_library",
     "Provenance": "fastinfer.provenance",
     "Reply": "fastinfer.chat",
     "Timings": "fastinfer.classify",
     "ToolCall": "fastinfer.replies",
+    "Tuned": "fastinfer.tuning",
     "Usage": "fastinfer.chat",
+    "Verification": "fastinfer.verifying",
     "classifier": "fastinfer.classify",
+    "compare": "fastinfer.comparing",
+    "doctor": "fastinfer.machine.doctor",
+    "from_command": "fastinfer.commands",
     "llm": "fastinfer.chat",
+    "plan": "fastinfer.planning",
     "preset": "fastinfer.preset_library",
     "presets": "fastinfer.preset_library",
+    "tune": "fastinfer.tuning",
+    "verify": "fastinfer.verifying",
 }
 
 

@@ -9,12 +9,18 @@ from typer.core import TyperGroup
 
 from fastinfer import __version__
 from fastinfer.cli import output
+from fastinfer.cli.bench import bench
 from fastinfer.cli.chat import chat
 from fastinfer.cli.classify import classify
+from fastinfer.cli.compare import compare
 from fastinfer.cli.demo import demo
+from fastinfer.cli.doctor import doctor
 from fastinfer.cli.explain import explain
 from fastinfer.cli.options import wants_traceback
+from fastinfer.cli.plan import plan
 from fastinfer.cli.presets import presets
+from fastinfer.cli.tune import tune
+from fastinfer.cli.verify import verify
 from fastinfer.errors import FastInferError
 
 __all__ = ["app"]
@@ -59,5 +65,11 @@ def fastinfer(
 app.command()(demo)
 app.command()(classify)
 app.command()(chat)
-app.command()(presets)
+app.add_typer(presets, name="presets")
 app.command()(explain)
+app.command()(plan)
+app.command()(doctor)
+app.command()(tune)
+app.command()(bench)
+app.command()(compare)
+app.command()(verify)

@@ -13,6 +13,7 @@ from fastinfer.preset_library.files import user_preset_files
 from fastinfer.preset_library.loader import preset, presets
 from fastinfer.preset_library.models import ModelChoice, default_model
 from fastinfer.preset_library.preset import Preset
+from fastinfer.preset_library.saving import save_preset
 from fastinfer.preset_library.schema import (
     DecodeIn,
     Kind,
@@ -42,5 +43,6 @@ __all__ = [
     "legal_range",
     "preset",
     "presets",
+    "save_preset",
     "user_preset_files",
 ]

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fastinfer.preset_library.fields import Advice, advice, field_docs
+from fastinfer.preset_library.receipts import Measured, differences
 from fastinfer.provenance import Adjustment
 
 if TYPE_CHECKING:
+    from fastinfer.commands import Remark
     from fastinfer.preset_library.preset import Preset
 
 __all__ = ["Explanation", "ExplanationRow", "explain"]
@@ -61,6 +63,8 @@ class Explanation:
         rows: the parameters, in the preset's order.
         advice: what to do about symptoms that concern several fields.
         other_adjustments: adjustments whose field is no parameter of the preset.
+        remarks: the flags of the preset's command that have no place in this process.
+        measured: the preset's receipts.
     """
 
     title: str
@@ -68,6 +72,8 @@ class Explanation:
     rows: tuple[ExplanationRow, ...]
     advice: tuple[Advice, ...]
     other_adjustments: tuple[Adjustment, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as dictionaries and lists, for JSON; an adjustment's values are kept as they are."""
@@ -96,6 +102,16 @@ class Explanation:
             yield "Further adjustments"
             for adjustment in self.other_adjustments:
                 yield from _labelled("adjusted", f"{adjustment.field}: {_adjusted(adjustment)}")
+        if self.remarks:
+            yield ""
+            yield "Flags without a place in this process"
+            for remark in self.remarks:
+                yield from _wrapped(str(remark), first="    ", rest=_HANGING)
+        for receipt in self.measured:
+            yield ""
+            yield "Measured"
+            for label, text in receipt.lines():
+                yield from _labelled(label, text)
         yield ""
         yield "Advice"
         for item in self.advice:
@@ -106,9 +122,11 @@ class Explanation:
         rows = "".join(_html_row(row) for row in self.rows)
         notes = [f"<b>{_escape(item.symptom)}</b>: {_escape(item.text)}" for item in self.advice]
         notes[:0] = [f"<b>{_escape(item.field)}</b>: {_escape(_adjusted(item))}" for item in self.other_adjustments]
+        notes += [_escape(remark) for remark in self.remarks]
         return (
             f"<p><b>{_escape(self.title)}</b><br>{_escape(self.summary)}</p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            f"{''.join(_html_receipt(item) for item in self.measured)}"
             f"<ul>{''.join(f'<li>{note}</li>' for note in notes)}</ul>"
         )
 
@@ -128,6 +146,10 @@ class Explanation:
             table.add_row(name, Text(f"{row.effect}\n{row.cost}"), Text(f"{row.when_to_change}\nLegal: {row.legal}"))
         parts: list[RenderableType] = [Text(self.title, style="bold"), Text(self.summary), table]
         parts += [Text(f"{item.field}: {_adjusted(item)}", style="yellow") for item in self.other_adjustments]
+        parts += [Text(str(remark), style="dim") for remark in self.remarks]
+        for receipt in self.measured:
+            parts.append(Text("Measured", style="bold"))
+            parts += [Text(f"{label:<10}{text}") for label, text in receipt.lines()]
         parts += [Text.assemble((item.symptom, "bold"), f": {item.text}") for item in self.advice]
         return Group(*parts)
 
@@ -161,6 +183,8 @@ def explain(preset: Preset, adjustments: Iterable[Adjustment] = ()) -> Explanati
         rows=tuple(rows),
         advice=advice(preset.kind, preset.parameters.backend),
         other_adjustments=tuple(item for item in adjustments if item.field not in docs),
+        measured=tuple(Measured(receipt, differences(receipt, preset)) for receipt in preset.receipts),
+        remarks=() if preset.command is None else preset.command.remarks,
     )
 
 
@@ -199,6 +223,11 @@ def _html_row(row: ExplanationRow) -> str:
     rest = (row.effect, row.cost, row.when_to_change, row.legal, row.flag)
     cells = [f"<code>{_escape(row.field)}</code>", value, *map(_escape, rest)]
     return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def _html_receipt(item: Measured) -> str:
+    lines = "<br>".join(f"{_escape(label)}: {_escape(text)}" for label, text in item.lines())
+    return f"<p><b>Measured</b><br>{lines}</p>"
 
 
 def _as_lists(value: Any) -> Any:

@@ -14,6 +14,10 @@ from fastinfer.preset_library.schema import Kind, Parameters
 from fastinfer.preset_library.validation import check_kind, nearest, parse_parameters
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastinfer.commands import Command
+    from fastinfer.measuring import Receipt
     from fastinfer.preset_library.explanation import Explanation
     from fastinfer.provenance import Adjustment
 
@@ -31,8 +35,9 @@ class Preset:
         name: the preset's name, ``"prod"`` for example.
         kind: ``"classify"`` or ``"chat"``.
         summary: what the preset is for, one paragraph.
-        source: ``"built-in"`` or the path of the TOML file; :meth:`replace` adds the fields it changed.
+        source: ``"built-in"``, the path of the TOML file or ``"command"``; :meth:`replace` adds the fields it changed.
         parameters: the values, a frozen pydantic model.
+        command: the command that :func:`fastinfer.from_command` read it from, with its remarks; None for others.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Preset:
     summary: str
     source: str
     parameters: Parameters
+    command: Command | None = field(default=None, compare=False)
     _documented: Parameters | None = field(default=None, compare=False)
     _origin: Preset | None = field(default=None, compare=False)
 
@@ -66,6 +72,13 @@ class Preset:
             return ()
         return _changed(self.parameters, since=self._origin.parameters)
 
+    @property
+    def receipts(self) -> tuple[Receipt, ...]:
+        """What the preset was measured at: those of the built-in preset it is or was made from, and of equal ones."""
+        from fastinfer.preset_library.receipts import receipts_of
+
+        return receipts_of(self)
+
     def replace(self, **changes: object) -> Preset:
         """A new preset with some parameters changed and all of them validated again.
 
@@ -89,6 +102,7 @@ class Preset:
             summary=self.summary,
             source=f"{origin.source}, replaced: {', '.join(changed)}",
             parameters=parameters,
+            command=origin.command,
             _origin=origin,
         )
 
@@ -140,8 +154,44 @@ class Preset:
 
         return build(self, model)
 
+    def to_command(self, *, program: str | None = None) -> str:
+        """The command that runs a server with the preset's values: ``llama-server``, ``lmdeploy serve api_server``.
+
+        A preset from :func:`fastinfer.from_command` gives that command again, on one line and with a variable's name in
+        the place of each secret; values that :meth:`replace` changed are changed in place, new flags come last. Other
+        presets give the documented long flags in the order of their fields. Every layer is ``--gpu-layers 999``, every
+        core ``--threads $(nproc)``.
+
+        Fields that no flag of the server fills are left out: prompts, workers, queues. The model is written as the
+        preset names it; llama-server knows neither ``@revision`` nor the names embedded and embedded-chat. It also has
+        no word for repeat_last_n -1, the whole context, and gets n_ctx. Of a classification preset of llama.cpp it
+        finds the image encoder beside the model by itself, where the model is from the hub.
+
+        Args:
+            program: what starts the server, ``"./build/bin/llama-server"`` for example; None for its name, or for what
+                the command had.
+
+        Raises:
+            PresetError: ``program`` does not start the preset's server, or a value cannot be said to it, such as a
+                ``chat_template`` that is neither a template's name, nor Jinja, nor a .jinja file.
+        """
+        from fastinfer.commands.conversion import to_command
+
+        return to_command(self, program)
+
+    def save(
+        self, path: str | os.PathLike[str] | None = None, *, name: str | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write the preset into a preset file; see :func:`fastinfer.preset_library.save_preset`."""
+        from fastinfer.preset_library.saving import save_preset
+
+        return save_preset(self, path, name=name, overwrite=overwrite)
+
     def to_dict(self) -> dict[str, Any]:
-        """The preset as plain values that JSON can hold; :meth:`from_dict` reads it back."""
+        """The preset as plain values that JSON can hold; :meth:`from_dict` reads it back.
+
+        ``"command"`` is among them only where the preset was read from one.
+        """
         return {
             "name": self.name,
             "kind": self.kind,
@@ -149,6 +199,7 @@ class Preset:
             "source": self.source,
             "fingerprint": self.fingerprint,
             "parameters": self.parameters.model_dump(),
+            **({} if self.command is None else {"command": self.command.to_dict()}),
         }
 
     @classmethod
@@ -163,6 +214,8 @@ class Preset:
             raise PresetError(
                 f"A preset cannot be read: {', '.join(missing)} missing.", hint="Give what Preset.to_dict() returned."
             )
+        from fastinfer.commands.command import Command
+
         kind = check_kind(data["kind"])
         return cls(
             name=data["name"],
@@ -170,6 +223,7 @@ class Preset:
             summary=data["summary"],
             source=data["source"],
             parameters=parse_parameters(kind, data["parameters"], where=f"{kind} preset {data['name']!r}"),
+            command=Command.from_dict(data["command"]) if data.get("command") else None,
         )
 
     def __getattr__(self, name: str) -> Any:
