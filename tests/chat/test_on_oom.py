@@ -1,4 +1,4 @@
-"""A preset that memory is too short for: refused with the first step to take, or made smaller in the documented order."""
+"""A preset that memory is too short for: refused with the first step to take, or made smaller step by step."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_gpu_that_others_fill_is_refused_before_llama_cpp_ends_the_process(bab
             assert other.stdout.readline() == "held\n"
             if on_oom == "raise":
                 with pytest.raises(
-                    EngineOutOfMemoryError, match="The first step that would fit: .*n_ctx 4194304 -> 32768"
+                    EngineOutOfMemoryError, match=r"The first step that would fit: .*n_ctx 4194304 -> 32768"
                 ):
                     fastinfer.llm(asked, model=babbler)
                 return
