@@ -145,6 +145,9 @@ def main() -> None:
     """Read what is asked from standard input, and write what llama.cpp says to standard output."""
     asked = json.load(sys.stdin)
     try:
+        # Before numpy: a CUDA build of llama.cpp has been seen to crash while it loads a model otherwise.
+        import fastinfer.engines.llama.binding  # noqa: F401
+
         answer: dict[str, Any] = {"sizes": [asdict(sizes) for sizes in _try(Path(asked["model"]), asked["contexts"])]}
     except FastInferError as error:
         answer = {
