@@ -128,9 +128,10 @@ def main() -> None:
         result = compared(plan, measured(row, gpu), gpu)
         rows.append({"name": name, "preset": preset, "changes": changes, **result})
         print(name, result["total"], file=sys.stderr, flush=True)
-    errors = [abs(row["total"]["error_percent"]) for row in rows]
-    command = f"python -m benchmarks.memory {options.chosen}"
-    save(f"memory_{options.chosen.replace('-', '_')}", command, {"largest_error_percent": max(errors), "rows": rows})
+        # After every row, so that a run that is cut short leaves what it has.
+        worst = max(abs(row["total"]["error_percent"]) for row in rows)
+        command = f"python -m benchmarks.memory {options.chosen}"
+        save(f"memory_{options.chosen.replace('-', '_')}", command, {"largest_error_percent": worst, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _USABLE: Final = 0.985
 #: Words of a card's name that say nothing which of them it is.
 _NOISE: Final = re.compile(r"nvidia|geforce|tesla|graphics|device|gpu|generation|edition|[^a-z0-9]+")
 _AMOUNT: Final = re.compile(r"(\d+)gi?b?$")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|GB)", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(GiB|GB)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,13 @@ def find_card(name: str) -> Card:
     but its memory.
 
     Raises:
-        PresetError: there is no such card in the table, or several; the hint names the nearest.
+        PresetError: there is no such card in the table, or several, or it has no memory; the hint names the nearest.
     """
     if found := _SIZE.fullmatch(name.strip()):
         size = int(float(found[1]) * (1000**3 if found[2].lower() == "gb" else 1024**3))
-        if size > 0:
-            return Card(name.strip(), (), size, None, None, None, "as given")
+        if size == 0:
+            raise PresetError(f"A card without memory: {name!r}.", hint="Give what it has, as in gpu='24GiB'.")
+        return Card(name.strip(), (), size, None, None, None, "as given")
     wanted = _plain(name)
     exact = [card for card in cards() if wanted in {_plain(known) for known in (card.name, *card.driver)}]
     fitting = exact or [card for card in cards() if wanted and wanted in _plain(card.name)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fastinfer.classify.engine_config import ImageInput, engine_config, is_small
-from fastinfer.engines.llama.dry_run import dry_run
+from fastinfer.engines.llama.dry_run import ContextSizes, dry_run
+from fastinfer.engines.llama.shape import ContextShape
 from fastinfer.errors import ModelLoadError
 from fastinfer.models import GgufOutline
 from fastinfer.planning.device import Device
@@ -39,6 +40,7 @@ class LlamaClassifyPlanner(EnginePlanner):
         self._outline, self._projector = outline, outline.projector
         self._sizes = GgufSizes.read(outline.headers)
         self._image = ImageInput.read(outline.projector)
+        self._tried: dict[ContextShape, ContextSizes] = {}
 
     def uses_gpu(self, preset: Preset) -> bool:
         """Whether any layer is to be on a GPU."""
@@ -68,7 +70,7 @@ class LlamaClassifyPlanner(EnginePlanner):
         ]
         shapes = [context_shape(config) for config in configs]
         found = []
-        for config, shape, sizes in zip(configs, shapes, dry_run(outline.model, shapes), strict=True):
+        for config, shape, sizes in zip(configs, shapes, self._trials(shapes), strict=True):
             encoder = encoder_of(projector, images=config.batch_images, flash_attn=config.flash_attn)
             tokens = f"{shape.n_ctx} tokens for {config.batch_images} images"
             if device.is_gpu:
@@ -90,7 +92,14 @@ class LlamaClassifyPlanner(EnginePlanner):
                 found.append(need)
         return found
 
-    def adjustments(self, preset: Preset) -> Iterator[Adjustment]:
+    def _trials(self, shapes: Sequence[ContextShape]) -> list[ContextSizes]:
+        """What llama.cpp says of these contexts; each is asked for once."""
+        new = [shape for shape in dict.fromkeys(shapes) if shape not in self._tried]
+        if new:
+            self._tried |= zip(new, dry_run(self._outline.model, new), strict=True)
+        return [self._tried[shape] for shape in shapes]
+
+    def adjustments(self, preset: Preset, device: Device) -> Iterator[Adjustment]:
         """What the engine would get otherwise, as far as the header tells."""
         yield from self._image.adjustments()
 

@@ -51,7 +51,9 @@ def plan(
     """
     chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind)
     if kind is not None and chosen.kind != kind:
-        raise PresetError(f"Preset {chosen.name!r} is of kind {chosen.kind!r}, not {kind!r}.")
+        raise PresetError(
+            f"Preset {chosen.name!r} is of kind {chosen.kind!r}, not {kind!r}.", hint="Leave kind out, or name another."
+        )
     if changed:
         chosen = chosen.replace(**changed)
     name, _ = default_model(chosen.kind, chosen, model)
@@ -134,7 +136,7 @@ def _plan(preset: Preset, planner: EnginePlanner, found: _Found, device: Device)
         need=need,
         fits=fits,
         obstacle=obstacle,
-        adjustments=tuple(planner.adjustments(preset)),
+        adjustments=tuple(planner.adjustments(preset, device)),
         steps=tuple(steps),
         cards=tuple(_fitting(preset, planner)),
         bounds=tuple(planner.bounds(preset, device, need)),

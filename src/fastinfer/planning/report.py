@@ -47,7 +47,8 @@ def bar(plan: Plan) -> str:
     for index, part in enumerate(plan.parts_of(plan.place)):
         colour = _COLOURS[index % len(_COLOURS)]
         title = html.escape(f"{part.name}: {size_text(part.size)}")
-        cells.append(f'<div title="{title}" style="width:{100 * part.size / whole:.2f}%;background:{colour}"></div>')
+        width = 10_000 * part.size // whole / 100  # rounded down, so that together they are never too wide
+        cells.append(f'<div title="{title}" style="width:{width}%;background:{colour}"></div>')
     limit = 100 * min(1.0, plan.device.available / whole)
     title = html.escape(f"{size_text(plan.device.available)} available")
     mark = f'<div title="{title}" style="position:absolute;left:{limit:.2f}%;height:1.4em;border-left:2px solid #000">'

@@ -130,7 +130,7 @@ class Plan:
     @property
     def tight(self) -> bool:
         """It fits by less than these figures are sure of."""
-        return self.fits and self.margin < _TIGHT * self.device.memory
+        return self.fits and self.margin < _TIGHT * self.device.memory and self.device.memory > 0
 
     @property
     def remedy(self) -> PlanStep | None:
@@ -143,6 +143,8 @@ class Plan:
         where = self.device.name
         if self.obstacle:
             return f"Does not run on {where}: {self.obstacle}"
+        if not self.device.memory:
+            return f"Takes {size_text(self.size)} on {where}; how much there is, the system does not tell."
         if self.fits:
             how = ", but only just" if self.tight else ""
             left = f"{size_text(self.margin)} of {size_text(self.device.available)} are left"
@@ -166,6 +168,7 @@ class Plan:
             "fits": self.fits,
             "tight": self.tight,
             "verdict": self.verdict,
+            "obstacle": self.obstacle,
             "size": self.size,
             "margin": self.margin,
             "parts": [part.to_dict() for part in self.parts],

@@ -33,8 +33,9 @@ class TurbomindPlanner(EnginePlanner):
         self._info = info
 
     def needs(self, presets: Sequence[Preset], device: Device) -> list[Need]:
-        """What each of these takes of one GPU."""
-        return [turbomind_need(self._info, self._settings(preset, device), device.memory) for preset in presets]
+        """What each of these takes of one GPU; without one there is nothing that its cache could have a share of."""
+        memory = device.memory if device.is_gpu else 0
+        return [turbomind_need(self._info, self._settings(preset, device)[0], memory) for preset in presets]
 
     def gpu_index(self, preset: Preset) -> int:
         """The first GPU of the first replica."""
@@ -51,14 +52,13 @@ class TurbomindPlanner(EnginePlanner):
 
     def fits(self, preset: Preset, need: Need, device: Device) -> bool:
         """As TurboMind's own check decides, which is careful: what does not fit would end the process."""
-        settings = self._settings(preset, device)
+        settings, _ = self._settings(preset, device)
         limit = memory_need(self._info, settings)
         return limit.fits(device.available - CONTEXT, settings.cache_max_entry_count)
 
-    def adjustments(self, preset: Preset) -> Sequence[Adjustment]:
+    def adjustments(self, preset: Preset, device: Device) -> Sequence[Adjustment]:
         """What TurboMind needs otherwise."""
-        parameters = _parameters_of(preset)
-        return effective_settings(parameters, self._info, devices=replica_devices(parameters)[0])[1]
+        return self._settings(preset, device)[1]
 
     def bounds(self, preset: Preset, device: Device, need: Need) -> Iterator[Bound]:
         """Images a second that the arithmetic of the card allows."""
@@ -72,12 +72,12 @@ class TurbomindPlanner(EnginePlanner):
         why = f"{operations / 1e12:.2f} TFLOP for an image and {PROMPT_TEXT} tokens of text"
         yield Bound("images", card.flops / operations, "a second", why)
 
-    def _settings(self, preset: Preset, device: Device) -> EngineSettings:
+    def _settings(self, preset: Preset, device: Device) -> tuple[EngineSettings, tuple[Adjustment, ...]]:
         parameters = _parameters_of(preset)
         capability = None if device.card is None else device.card.capability
         bfloat16 = capability is None or capability >= BFLOAT16
         devices = replica_devices(parameters)[0]
-        return effective_settings(parameters, self._info, devices=devices, bfloat16=bfloat16)[0]
+        return effective_settings(parameters, self._info, devices=devices, bfloat16=bfloat16)
 
 
 def _parameters_of(preset: Preset) -> TurbomindClassifyParameters:

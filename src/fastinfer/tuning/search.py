@@ -148,7 +148,7 @@ class Search:
                     trial.judged("dropped" if trial.measured else "not measured", "there was no time left for it")
             alive = kept
             amount = min(_MOST_WORK, 2 * amount)
-        return self._decide(alive, amount)
+        return self._decide(alive, max(1, amount // 2))
 
     def _new_trials(self, ladder: Ladder) -> list[_Trial]:
         made = []

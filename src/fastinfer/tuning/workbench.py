@@ -1,4 +1,4 @@
-"""Opens presets and measures them; keeps two open at once where the memory allows it."""
+"""Opens presets and measures them; keeps some open where the memory allows it, since loading takes its time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Workbench"]
 
-#: A second engine may need more than the first, as the values change.
+#: Another engine may need more than the first, as the values change.
 _SPARE: Final = 1.25
+#: More than the best, two that are compared with it, and one to come back to are of little use.
+_MOST_OPEN: Final = 4
 
 
 class Workbench:
@@ -28,7 +30,7 @@ class Workbench:
 
     Args:
         work: what they do.
-        alone: never two engines at once, because their memory is what counts.
+        alone: never two engines at once, because their memory is what counts. Otherwise up to four, as memory allows.
         clock: seconds.
 
     Attributes:
@@ -71,8 +73,10 @@ class Workbench:
     @property
     def holds_two(self) -> bool:
         """Whether two engines have room at once."""
-        if self._alone or len(self._open) > 1:
-            return not self._alone
+        return not self._alone and (len(self._open) > 1 or self._has_room())
+
+    def _has_room(self) -> bool:
+        """Whether the memory holds another engine."""
         host = host_memory()
         if host is None or host.free < _SPARE * self._on_host:
             return False
@@ -95,7 +99,7 @@ class Workbench:
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
-        while len(self._open) > 1 or (self._open and not self.holds_two):
+        while self._open and (self._alone or len(self._open) >= _MOST_OPEN or not self._has_room()):
             self._open.popitem(last=False)[1].close()
         started = self._clock()
         try:

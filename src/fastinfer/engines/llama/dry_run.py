@@ -29,6 +29,17 @@ _MIB: Final = 2**20
 _CACHE: Final = re.compile(r"^llama_(?:kv_cache|memory_recurrent)\w*: size =\s*([\d.]+) MiB \(\s*(\d+) cells")
 _BUFFER: Final = re.compile(r"(output|compute) buffer size =\s*([\d.]+) MiB")
 _LONGEST: Final = 120.0  # seconds; the largest vocabularies take some 2
+_OTHER: Final = "Take another file; the model may be newer than the installed llama-cpp-python."
+#: Cells beyond which nothing is tried: llama.cpp keeps account of each, in some 60 bytes that are really allocated.
+_MOST_CELLS: Final = 2**24
+_FUNCTION: Final = re.compile(r"^\w+: (?:error loading model: )?")
+#: The folder before the place in llama.cpp's sources, which is of whoever built it.
+_SOURCES: Final = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
+#: Isolated, so that neither the environment nor a file in the working directory decides what is imported; then its
+#: modules come from where ours do.
+_COMMAND: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from fastinfer.engines.llama.dry_run import main; main()"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +66,24 @@ def dry_run(model: Path, contexts: Sequence[ContextShape]) -> tuple[ContextSizes
 
     Raises:
         ModelLoadError: this llama.cpp cannot load the model, or cannot make such a context of it.
-        EngineUnavailableError: llama-cpp-python is missing or not supported.
+        EngineUnavailableError: llama-cpp-python is missing or not supported, or no process can be started.
     """
+    cells = max((context.n_ctx for context in contexts), default=0)
+    if cells > _MOST_CELLS:
+        raise ModelLoadError(
+            f"A KV cache of {cells:,} tokens is too large to be tried; {_MOST_CELLS:,} are the most.",
+            hint="Lower n_ctx.",
+        )
     asked = json.dumps({"model": str(model), "contexts": [asdict(context) for context in contexts]})
-    # No GPU, no debugger where llama.cpp ends the process, and the same package as here.
-    environment = {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "",
-        "GGML_NO_BACKTRACE": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }
+    # No GPU, and no debugger where llama.cpp ends the process.
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "GGML_NO_BACKTRACE": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-I", "-c", _COMMAND, json.dumps(sys.path)],
             input=asked,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # llama.cpp repeats what a file says, whatever bytes that are
             env=environment,
             timeout=_LONGEST,
             check=False,
@@ -79,11 +92,15 @@ def dry_run(model: Path, contexts: Sequence[ContextShape]) -> tuple[ContextSizes
         raise ModelLoadError(
             f"llama.cpp has not said within {_LONGEST:.0f} s what {model.name} takes.", hint="Check the file."
         ) from error
+    except OSError as error:
+        raise EngineUnavailableError(
+            f"No process can be started to try what {model.name} takes: {error}.", hint="Free memory or processes."
+        ) from error
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise ModelLoadError(
-            f"llama.cpp ended while it tried what {model.name} takes: {said[0]}",
+            f"llama.cpp ended while it tried what {model.name} takes: {_SOURCES.sub('', said[0])}.",
             hint="This model or these sizes would end any process that loads them: choose others.",
         )
     answer = json.loads(lines[-1])
@@ -94,10 +111,11 @@ def dry_run(model: Path, contexts: Sequence[ContextShape]) -> tuple[ContextSizes
 
 
 class _Account(logging.Handler):
-    """Adds up what llama.cpp says of its buffers."""
+    """Adds up what llama.cpp says of its buffers, and keeps what it complains of first."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
+        self.complaint = ""
         self.clear()
 
     def clear(self) -> None:
@@ -112,17 +130,18 @@ class _Account(logging.Handler):
                 self.compute += float(found[2]) * _MIB
             else:
                 self.outputs += float(found[2]) * _MIB
+        elif record.levelno >= logging.ERROR:
+            self.complaint = self.complaint or _FUNCTION.sub("", line)
 
     def sizes(self) -> ContextSizes:
         return ContextSizes(round(self.cache), round(self.compute), round(self.outputs))
 
 
-def _try(model: Path, contexts: Sequence[Mapping[str, Any]]) -> list[ContextSizes]:
+def _try(model: Path, contexts: Sequence[Mapping[str, Any]], account: _Account) -> list[ContextSizes]:
     from fastinfer.engines.llama.chat.sampler import device_cut
     from fastinfer.engines.llama.context import LlamaContext
     from fastinfer.engines.llama.model import LlamaModel
 
-    account = _Account()
     log = logging.getLogger("fastinfer.llama")
     log.addHandler(account)
     log.setLevel(logging.DEBUG)
@@ -143,20 +162,19 @@ def _try(model: Path, contexts: Sequence[Mapping[str, Any]]) -> list[ContextSize
 
 def main() -> None:
     """Read what is asked from standard input, and write what llama.cpp says to standard output."""
-    asked = json.load(sys.stdin)
+    asked, account = json.load(sys.stdin), _Account()
     try:
         # Before numpy: a CUDA build of llama.cpp has been seen to crash while it loads a model otherwise.
         import fastinfer.engines.llama.binding  # noqa: F401
 
-        answer: dict[str, Any] = {"sizes": [asdict(sizes) for sizes in _try(Path(asked["model"]), asked["contexts"])]}
+        found = _try(Path(asked["model"]), asked["contexts"], account)
+        answer: dict[str, Any] = {"sizes": [asdict(sizes) for sizes in found]}
     except FastInferError as error:
+        said = account.complaint
         answer = {
-            "error": error.message,
-            "hint": error.hint,
+            "error": f"{error.message.rstrip('.')}: {said}." if said else error.message,
+            # An error about the model refers to the log, which is of this process.
+            "hint": _OTHER if isinstance(error, ModelLoadError) else error.hint,
             "unavailable": isinstance(error, EngineUnavailableError),
         }
     sys.stdout.write(json.dumps(answer) + "\n")
-
-
-if __name__ == "__main__":
-    main()
