@@ -46,9 +46,18 @@ def environment() -> dict[str, object]:
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-        "commit": commit.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
+        "versions": {name: _version(name) for name in packages},
+        # Where a copy without its history runs, whoever copied it says what it is.
+        "commit": os.environ.get("FASTINFER_COMMIT")
+        or commit.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def save(name: str, command: str, figures: dict[str, object]) -> None:

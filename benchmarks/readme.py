@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import readme_tuning
+
 import fastinfer
 from fastinfer.preset_library import field_docs
 
@@ -316,14 +318,26 @@ def main() -> int:
     path = ROOT / "README.md"
     text = path.read_text("utf-8")
     new = text
-    sections = {"presets": presets(), "figures": figures(), "chat": chat(), "classify-gpu": classify_gpu()}
+    measured = {
+        "CPU, llama.cpp": "memory_llama_cpu", "H200, llama.cpp": "memory_llama_h200",
+        "H200, TurboMind": "memory_turbomind_h200",
+    }  # fmt: skip
+    sections = {
+        "presets": presets(),
+        "figures": figures(),
+        "chat": chat(),
+        "classify-gpu": classify_gpu(),
+        "memory": readme_tuning.memory({name: result(file) for name, file in measured.items()}),
+        "tune": readme_tuning.tune(result("tuning_h200")),
+    }
     for name, section in sections.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         new, count = re.subn(pattern, lambda m, s=section: f"{m[1]}{s}\n{m[2]}", new, flags=re.DOTALL)
         if count != 1:
             raise SystemExit(f"README.md has {count} sections named {name}; there must be one")
+    new = readme_tuning.with_outputs(new)
     if check:
-        return int(new != text)
+        return int(readme_tuning.steady(new) != readme_tuning.steady(text))
     path.write_text(new, "utf-8")
     return 0
 

@@ -40,7 +40,7 @@ def configurations(chosen: str, model: str, small: str) -> list[Row]:
             ("balanced, n_ubatch 1024", *seed, {"n_ubatch": 1024}),
             ("balanced, f16 cache", *seed, {"type_k": "f16", "type_v": "f16"}),
             ("balanced, one cache for all slots", *seed, {"kv_unified": True}),
-            ("32 slots, 64k tokens", *seed, {"parallel": 32, "n_ctx": 65536}),
+            ("32 slots, 64k", *seed, {"parallel": 32, "n_ctx": 65536}),
         ]
     return [
         ("8B, prod", "classify", "prod", model, {}),

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from fastinfer.chat import ChatTimings, Piece, Reply, Usage, llm
     from fastinfer.chat.model import LLM
     from fastinfer.chat.options import ChatOptions
-    from fastinfer.classify import Classification, Classifier, Timings, classifier
+    from fastinfer.classify import Classification, Classifier, Timings
+    from fastinfer.classify.opening import classifier
     from fastinfer.commands import from_command
     from fastinfer.comparing import Comparison, compare
     from fastinfer.machine.checks.check import Check
     from fastinfer.machine.diagnosis import Diagnosis
     from fastinfer.machine.doctor import doctor
     from fastinfer.planning import Plan, plan
-    from fastinfer.preset_library import Explanation, Preset, preset, presets
+    from fastinfer.preset_library import Explanation, Preset
+    from fastinfer.preset_library.loader import preset, presets
     from fastinfer.provenance import Adjustment, Provenance
     from fastinfer.replies import ToolCall
     from fastinfer.tuning import Tuned, tune

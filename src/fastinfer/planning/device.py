@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastinfer.errors import EngineUnavailableError, PresetError
-from fastinfer.machine.cards import Card, find_card
+from fastinfer.machine.cards import Card, cards, find_card
 from fastinfer.machine.memory import host_memory
 
-__all__ = ["Device", "device_for", "device_here", "this_cpu"]
+__all__ = ["Device", "device_for", "device_here", "known_gpus", "this_cpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,15 @@ def device_here(index: int = 0) -> Device:
         card = Card(found.name, (), found.memory, None, None, found.capability, "the driver")
     free = _free(index)
     return Device(found.name, True, True, card.memory, found.memory if free is None else free, card)
+
+
+def known_gpus() -> list[Device]:
+    """Every card of the table, those with the least memory first."""
+    return [Device(card.name, True, False, card.memory, card.usable, card) for card in sorted(cards(), key=_memory)]
+
+
+def _memory(card: Card) -> int:
+    return card.memory
 
 
 def this_cpu() -> Device:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from fastinfer.errors import PresetError
-from fastinfer.machine.cards import cards
 from fastinfer.models import outline_checkpoint, outline_gguf
-from fastinfer.planning.device import Device, device_for, device_here, this_cpu
+from fastinfer.planning.device import Device, device_for, device_here, known_gpus, this_cpu
 from fastinfer.planning.engine import EnginePlanner, place_of
 from fastinfer.planning.ladder import changes, climb_down
+from fastinfer.planning.need import Need, size_text
 from fastinfer.planning.result import Plan, PlanStep
 from fastinfer.preset_library import Kind, LlamaChatParameters, Preset, TurbomindClassifyParameters, default_model
 from fastinfer.preset_library import preset as find_preset
@@ -140,8 +140,17 @@ def _plan(preset: Preset, planner: EnginePlanner, found: _Found, device: Device)
         steps=tuple(steps),
         cards=tuple(_fitting(preset, planner)),
         bounds=tuple(planner.bounds(preset, device, need)),
-        remarks=tuple(filter(None, (found.note, *advice))),
+        remarks=tuple(filter(None, (found.note, *advice, _in_place_of_a_gpu(obstacle, need, device)))),
     )
+
+
+def _in_place_of_a_gpu(obstacle: str, need: Need, device: Device) -> str:
+    """Whether the CPU's memory would do for a preset that asks for a GPU; empty where that is not the question."""
+    size = need.total("host")
+    if not obstacle or need.total("gpu") or not device.available:
+        return ""
+    fits = "enough" if size <= device.available else "not enough"
+    return f"The CPU would take {size_text(size)}; {size_text(device.available)} are available here, which is {fits}."
 
 
 def _smaller(
@@ -170,7 +179,6 @@ def _fitting(preset: Preset, planner: EnginePlanner) -> Iterator[str]:
     """The cards of the table that have the memory and can run the engine; none where no GPU is used."""
     if not planner.uses_gpu(preset):
         return
-    others = [Device(card.name, True, False, card.memory, card.usable, card) for card in cards()]
-    for other in others:
+    for other in known_gpus():
         if not planner.obstacle(preset, other) and planner.fits(preset, planner.on_gpu(preset, other), other):
             yield other.name

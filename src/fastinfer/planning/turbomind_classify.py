@@ -9,7 +9,7 @@ from fastinfer.engines.turbomind.gpus import BFLOAT16, OLDEST
 from fastinfer.engines.turbomind.memory import memory_need
 from fastinfer.engines.turbomind.settings import EngineSettings, effective_settings, replica_devices
 from fastinfer.models import CheckpointInfo
-from fastinfer.planning.device import Device
+from fastinfer.planning.device import Device, known_gpus
 from fastinfer.planning.engine import EnginePlanner
 from fastinfer.planning.need import PROMPT_TEXT, Need
 from fastinfer.planning.result import Bound
@@ -33,9 +33,16 @@ class TurbomindPlanner(EnginePlanner):
         self._info = info
 
     def needs(self, presets: Sequence[Preset], device: Device) -> list[Need]:
-        """What each of these takes of one GPU; without one there is nothing that its cache could have a share of."""
-        memory = device.memory if device.is_gpu else 0
-        return [turbomind_need(self._info, self._settings(preset, device)[0], memory) for preset in presets]
+        """What each of these takes of one GPU, whose cache gets a share of what others do not hold.
+
+        Without a GPU it is the smallest known card that it fits.
+        """
+        found = []
+        for preset in presets:
+            gpu = device if device.is_gpu else self._smallest(preset)
+            held = 0 if gpu.card is None else max(0, gpu.card.usable - gpu.available)
+            found.append(turbomind_need(self._info, self._settings(preset, gpu)[0], gpu.memory - held))
+        return found
 
     def gpu_index(self, preset: Preset) -> int:
         """The first GPU of the first replica."""
@@ -44,7 +51,8 @@ class TurbomindPlanner(EnginePlanner):
     def obstacle(self, preset: Preset, device: Device) -> str:
         """TurboMind computes on NVIDIA's GPUs alone, and not on the oldest."""
         if not device.is_gpu:
-            return "TurboMind needs an NVIDIA GPU. Preset 'embedded' runs on any CPU."
+            smallest = self._smallest(preset).name
+            return f"TurboMind needs an NVIDIA GPU, such as {smallest} below; 'embedded' runs on any CPU."
         capability = None if device.card is None else device.card.capability
         if capability is not None and capability < OLDEST:
             return f"it has compute capability {_dotted(capability)}, and TurboMind needs {_dotted(OLDEST)}."
@@ -71,6 +79,12 @@ class TurbomindPlanner(EnginePlanner):
         operations = 2 * (text * tokens + info.vision_bytes / _BYTES * patches)
         why = f"{operations / 1e12:.2f} TFLOP for an image and {PROMPT_TEXT} tokens of text"
         yield Bound("images", card.flops / operations, "a second", why)
+
+    def _smallest(self, preset: Preset) -> Device:
+        """The smallest card of the table that the preset fits, else the largest."""
+        gpus = known_gpus()
+        usable = [gpu for gpu in gpus if not self.obstacle(preset, gpu)]
+        return next((gpu for gpu in usable if self.fits(preset, self.on_gpu(preset, gpu), gpu)), gpus[-1])
 
     def _settings(self, preset: Preset, device: Device) -> tuple[EngineSettings, tuple[Adjustment, ...]]:
         parameters = _parameters_of(preset)

@@ -1,0 +1,84 @@
+"""The README's section on tuning: what its commands print, how far plans were off, and what tune found."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_BLOCK = re.compile(r"```console\n(\$ fastinfer [^\n]*)\n(?:.*?\n)?```", re.DOTALL)
+#: What differs from machine to machine.
+_HERE = re.compile(r"[\d.]+ [GM]iB are available here, which is (?:not )?enough")
+
+
+def with_outputs(text: str) -> str:
+    """The text with each command's output below it."""
+    return _BLOCK.sub(lambda found: f"```console\n{found[1]}\n{output(found[1])}```", text)
+
+
+def steady(text: str) -> str:
+    """The text without what depends on the machine that printed it."""
+    return _HERE.sub("", text)
+
+
+def output(line: str) -> str:
+    """What a command prints where the hub is not asked and no presets of one's own are near."""
+    arguments = shlex.split(line.removeprefix("$ fastinfer "))
+    paths = filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    environment.pop("FASTINFER_PRESETS", None)
+    with tempfile.TemporaryDirectory() as empty:
+        environment |= {"HOME": empty, "XDG_CONFIG_HOME": empty, "HF_HOME": empty}
+        done = subprocess.run(
+            [sys.executable, "-m", "fastinfer", *arguments],
+            cwd=empty,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    if not done.stdout:
+        raise SystemExit(f"{line}: {done.stderr}")
+    return done.stdout
+
+
+def memory(results: dict[str, dict[str, Any]]) -> str:
+    """Planned and measured memory of every configuration that was measured.
+
+    Args:
+        results: by the name of the set.
+    """
+    lines = ["| measured | planned, MiB | taken, MiB | error |", "|---|---|---|---|"]
+    for name, result in results.items():
+        for row in result["rows"]:
+            total = row["total"]
+            planned, taken = f"{total['planned_mib']:,.0f}", f"{total['measured_mib']:,.0f}"
+            lines.append(f"| {name}: {row['name']} | {planned} | {taken} | {total['error_percent']:+.1f} % |")
+    rows = [row["total"]["error_percent"] for result in results.values() for row in result["rows"]]
+    large = [row["total"] for result in results.values() for row in result["rows"] if row["total"]["measured_mib"] > 256]
+    worst = max(abs(total["error_percent"]) for total in large)
+    commands = ", ".join(f"`{result['command']}`" for result in results.values())
+    lines += ["", f"{len(rows)} configurations; of those above 256 MiB the largest error is {worst:.1f} %: {commands}."]
+    return "\n".join(lines)
+
+
+def tune(result: dict[str, Any]) -> str:
+    """What tune found on the H200, as a table with the candidates that were measured."""
+    tuned = result["tuned"]
+    lines = ["| H200, shape of Seed-OSS-36B | tokens/s | between tokens, p95 | rounds | verdict |", "|---|---|---|---|---|"]
+    for point in tuned["points"]:
+        figures = point["figures"]
+        if figures is None:
+            continue
+        name = ", ".join(f"{field}={value}" for field, value in point["changes"].items()) or "balanced as given"
+        between = f"{1e3 * figures['inter_token_p95']:.0f} ms"
+        lines.append(f"| {name} | {figures['throughput']:.0f} | {between} | {point['rounds']} | {point['verdict']} |")
+    lines += ["", f"Made by `{result['command']}` in {tuned['seconds']:.0f} s."]
+    return "\n".join(lines)
