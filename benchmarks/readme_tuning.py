@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-_BLOCK = re.compile(r"```console\n(\$ fastinfer [^\n]*)\n(?:.*?\n)?```", re.DOTALL)
+_BLOCK = re.compile(r"```console\n(\$ fastinfer [^\n]*)\n(?:(?!```)[^\n]*\n)*```")
 #: What differs from machine to machine.
 _HERE = re.compile(r"[\d.]+ [GM]iB are available here, which is (?:not )?enough")
 
@@ -62,7 +62,9 @@ def memory(results: dict[str, dict[str, Any]]) -> str:
             planned, taken = f"{total['planned_mib']:,.0f}", f"{total['measured_mib']:,.0f}"
             lines.append(f"| {name}: {row['name']} | {planned} | {taken} | {total['error_percent']:+.1f} % |")
     rows = [row["total"]["error_percent"] for result in results.values() for row in result["rows"]]
-    large = [row["total"] for result in results.values() for row in result["rows"] if row["total"]["measured_mib"] > 256]
+    large = [
+        row["total"] for result in results.values() for row in result["rows"] if row["total"]["measured_mib"] > 256
+    ]
     worst = max(abs(total["error_percent"]) for total in large)
     commands = ", ".join(f"`{result['command']}`" for result in results.values())
     lines += ["", f"{len(rows)} configurations; of those above 256 MiB the largest error is {worst:.1f} %: {commands}."]
@@ -72,13 +74,19 @@ def memory(results: dict[str, dict[str, Any]]) -> str:
 def tune(result: dict[str, Any]) -> str:
     """What tune found on the H200, as a table with the candidates that were measured."""
     tuned = result["tuned"]
-    lines = ["| H200, shape of Seed-OSS-36B | tokens/s | between tokens, p95 | rounds | verdict |", "|---|---|---|---|---|"]
+    headings = ("H200, shape of Seed-OSS-36B", "tokens/s", "between tokens, p50", "p95", "verdict")
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for point in tuned["points"]:
         figures = point["figures"]
         if figures is None:
             continue
         name = ", ".join(f"{field}={value}" for field, value in point["changes"].items()) or "balanced as given"
-        between = f"{1e3 * figures['inter_token_p95']:.0f} ms"
-        lines.append(f"| {name} | {figures['throughput']:.0f} | {between} | {point['rounds']} | {point['verdict']} |")
-    lines += ["", f"Made by `{result['command']}` in {tuned['seconds']:.0f} s."]
+        median, late = (f"{1e3 * figures[key]:.0f} ms" for key in ("inter_token_p50", "inter_token_p95"))
+        lines.append(f"| {name} | {figures['throughput']:.0f} | {median} | {late} | {point['verdict']} |")
+    sample = result["sample"]
+    lines += [
+        "",
+        f"`{result['command']}`: {sample['tokens']} tokens of prompt and {sample['reply']} of reply, "
+        f"{tuned['seconds']:.0f} s. The best is {tuned['gain']:.2f} times the preset as given, by the paired rounds.",
+    ]
     return "\n".join(lines)

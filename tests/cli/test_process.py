@@ -17,7 +17,11 @@ import fastinfer
 
 HEAVY = (
     *("numpy", "PIL", "llama_cpp", "jinja2", "huggingface_hub", "tqdm"),
-    *("fastinfer.preset_library", "fastinfer.classify", "fastinfer.chat"),
+    *("fastinfer.preset_library", "fastinfer.classify", "fastinfer.chat", "fastinfer.planning"),
+)
+COMMANDS = (
+    *("demo", "classify", "chat", "presets", "explain"),
+    *("plan", "doctor", "tune", "bench", "compare", "verify"),
 )
 
 
@@ -38,11 +42,10 @@ def test_version(run: Any) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], []])
 def test_help_lists_the_commands(run: Any, arguments: list[str]) -> None:
     written = run(*arguments).output
-    assert all(command in written for command in ("demo", "classify", "chat", "presets", "explain"))
-    assert not any(f"│ {command} " in written for command in ("plan", "doctor", "tune", "bench"))
+    assert all(f"│ {command} " in written for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["demo", "classify", "chat", "presets", "explain"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples(run: Any, command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

@@ -56,7 +56,7 @@ llama = {
     "type_v": cache_types,
 }
 chat = llama | {
-    "parallel": st.integers(1, 256),
+    "parallel": st.integers(1, 254),
     "kv_unified": st.booleans(),
     "cache_reuse": st.integers(0, INT_MAX),
     "chat_template": templates,

@@ -109,11 +109,6 @@ def test_without_a_gpu_a_preset_for_one_does_not_run_and_the_cpus_figures_are_sh
     assert made.steps == made.bounds == ()
     assert "RTX-4090" in made.cards
     assert {part.place for part in made.parts} == {"host"}
-    on_cpu = fastinfer.plan("balanced", kind="chat", model=babbler, gpu="H200", device="CPU", n_gpu_layers=0)
-    assert on_cpu.device.name == "CPU"  # where it is asked to run
-    assert (on_cpu.obstacle, on_cpu.cards) == ("", ())
-    assert on_cpu.fits
-    assert on_cpu.need == made.need
 
 
 def test_a_cache_takes_what_keys_and_values_of_its_tokens_do(

@@ -189,7 +189,7 @@ def test_every_fault_is_in_one_error() -> None:
     message = str(caught.value)
     assert "chat preset 'balanced': 4 problems" in message
     assert "n_contex: no such field" in message
-    assert "parallel: 0 is not legal; legal: whole number from 1 to 256" in message
+    assert "parallel: 0 is not legal; legal: whole number from 1 to 254" in message
     assert "temperature: 'hot' is not legal; legal: number from 0" in message
     assert "n_ubatch: 8192 is more than n_batch, 4096" in message
     assert caught.value.__cause__ is not None

@@ -291,7 +291,7 @@ def test_every_fault_of_a_preset_is_in_one_error_with_its_file(write_presets: Wr
     message = str(caught.value)
     assert message.startswith(f"{path} [chat.mine]: 4 problems:")
     assert "ctx_size: no such field; did you mean n_ctx (whole number from 1 to 2^31-1)?" in message
-    assert "parallel: 0 is not legal; legal: whole number from 1 to 256" in message
+    assert "parallel: 0 is not legal; legal: whole number from 1 to 254" in message
     assert "type_k: 'q8' is not legal; legal: 'f32', 'f16', 'bf16', 'q8_0'" in message
     assert "n_threads: 'all' is not legal; legal: whole number from 0 to 512; 0 = all cores" in message
 

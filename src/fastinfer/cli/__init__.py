@@ -1,4 +1,4 @@
-"""The command line: ``fastinfer demo | classify | chat | presets | explain``.
+"""The command line: ``fastinfer`` demo, classify, chat, presets, explain, plan, doctor, tune, bench, compare, verify.
 
 ``entry`` is what the installed script calls and ``app`` puts the commands together; each command has a module of its
 own. ``inputs`` reads what the user names, ``output`` is the only module that writes.

@@ -90,15 +90,15 @@ def find_card(name: str) -> Card:
     fitting = exact or [card for card in cards() if wanted and wanted in _plain(card.name)]
     if len(fitting) == 1:
         return fitting[0]
-    names = [card.name for card in cards()]
     if fitting:
         several = ", ".join(card.name for card in fitting)
         raise PresetError(f"Several cards are called {name!r}: {several}.", hint="Name one of them.")
-    close = nearest(wanted.upper(), names)
+    names = {_plain(card.name): card.name for card in cards()}
+    close = [names[plain] for plain in nearest(wanted, names)]
     raise PresetError(
         f"No card is known as {name!r}.",
         hint=(f"Did you mean {' or '.join(close)}? " if close else "")
-        + f"Known are {', '.join(names)}; of another one give the memory, as in gpu='24GiB'.",
+        + f"Known are {', '.join(names.values())}; of another one give the memory, as in gpu='24GiB'.",
     )
 
 

@@ -31,7 +31,8 @@ class Figures:
         throughput: images a second, or generated tokens a second, over ``seconds``.
         concurrency: how many the clients kept in work at once; None for ``classify_many``, which keeps as many as the
             engine takes.
-        latency_p50, latency_p95, latency_p99: of an item, from asking to the whole answer.
+        latency_p50, latency_p95, latency_p99: of an item, from asking to the whole answer; None in receipts of work
+            that did not record it.
         latency_load: under which load: ``"one at a time"`` or ``"8 at a time"``, for example.
         tokens: generated, all conversations together; 0 for images.
         prompt_tokens: read, all items together, those taken over from earlier prompts included.
@@ -52,9 +53,9 @@ class Figures:
     seconds: float
     throughput: float
     concurrency: int | None
-    latency_p50: float
-    latency_p95: float
-    latency_p99: float
+    latency_p50: float | None
+    latency_p95: float | None
+    latency_p99: float | None
     latency_load: str
     tokens: int = 0
     prompt_tokens: int = 0

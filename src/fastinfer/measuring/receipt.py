@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.chat.opening import llm
-from fastinfer.classify.opening import classifier
 from fastinfer.errors import PresetError
 from fastinfer.measuring.chat import measure_chat
 from fastinfer.measuring.classify import measure_classify
@@ -165,6 +163,10 @@ def take_receipt(
         PresetError, ModelNotFoundError and the other errors of :func:`fastinfer.classifier` and :func:`fastinfer.llm`.
         FastInferError: every item of the sample failed; the first one's error.
     """
+    # Imported here so that a receipt can be read without them.
+    from fastinfer.chat.opening import llm
+    from fastinfer.classify.opening import classifier
+
     chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind)
     items = list(sample)
     if chosen.kind == "chat":

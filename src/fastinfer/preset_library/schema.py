@@ -28,7 +28,7 @@ Kind = Literal["classify", "chat"]
 DecodeIn = Literal["threads", "processes"]
 
 INT32_MAX: Final = 2**31 - 1  # both engines keep these counts in C ints
-_LLAMA_MAX_SEQUENCES: Final = 256  # LLAMA_MAX_SEQ in llama.cpp
+_MOST_SLOTS: Final = 254  # LLAMA_MAX_SEQ in llama.cpp is 256; one sequence is for scratch, one for padding
 _GGML_MAX_THREADS: Final = 512  # GGML_MAX_N_THREADS in ggml
 _MOST_GPUS: Final = 1024  # more than any host has
 _LABELS: Final = "{labels}"
@@ -134,6 +134,9 @@ def conflicts(values: Mapping[str, object]) -> dict[str, str]:
     type_v = values.get("type_v")
     if type_v is not None and type_v not in _UNQUANTISED and values.get("flash_attn") is False:
         found["type_v"] = f"{type_v!r} is quantised and needs flash_attn = true; else use 'f16', 'bf16' or 'f32'"
+    context, slots = values.get("n_ctx"), values.get("parallel")
+    if values.get("kv_unified") is False and isinstance(context, int) and isinstance(slots, int) and context < slots:
+        found["parallel"] = f"{slots} slots share out n_ctx, {context}, and get no token each; lower parallel"
     least, most = values.get("min_image_pixels"), values.get("max_image_pixels")
     if isinstance(least, int) and isinstance(most, int) and least > most > 0:
         found["min_image_pixels"] = f"{least} is more than max_image_pixels, {most}; lower it or raise max_image_pixels"
@@ -234,7 +237,7 @@ class LlamaChatParameters(_Parameters):
     type_v: CacheType
     flash_attn: bool
     n_gpu_layers: Layers
-    parallel: Annotated[int, Field(ge=1, le=_LLAMA_MAX_SEQUENCES)]
+    parallel: Annotated[int, Field(ge=1, le=_MOST_SLOTS)]
     kv_unified: bool = True
     cache_reuse: CountOrZero = 0
     prefill_budget: CountOrZero = 0

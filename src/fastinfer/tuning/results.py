@@ -60,7 +60,8 @@ class Point:
         """Seconds, 95th percentile: of an image's answer, or between two tokens; 0 where nothing was measured."""
         if self.figures is None:
             return 0.0
-        return self.figures.latency_p95 if self.figures.kind == "classify" else self.figures.inter_token_p95 or 0.0
+        figures = self.figures
+        return (figures.latency_p95 if figures.kind == "classify" else figures.inter_token_p95) or 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values that JSON can hold; of the preset, its fingerprint."""

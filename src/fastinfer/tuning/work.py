@@ -195,7 +195,7 @@ class ImageWork:
     def seconds(self, preset: Preset, amount: int, known: Figures) -> float:
         """The time that was fixed, and as much again at most for the images that come one at a time."""
         fixed = amount * self._shortest
-        return fixed if self._clients else fixed + min(fixed, known.latency_p50 * known.items)
+        return fixed if self._clients else fixed + min(fixed, (known.latency_p50 or 0.0) * known.items)
 
     def workload(self, preset: Preset) -> Workload:
         """The sample and the labels."""
