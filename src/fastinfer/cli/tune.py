@@ -122,9 +122,9 @@ def _check_plot(plot: str) -> None:
     """Before minutes are spent on what cannot be drawn."""
     from fastinfer.tuning.plot import check
 
-    check()
     if not Path(plot).parent.is_dir():
         raise typer.BadParameter(f"--plot {plot}: there is no folder {Path(plot).parent}.")
+    check()
 
 
 def _check_name(name: str, kind: Kind) -> None:

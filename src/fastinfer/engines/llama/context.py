@@ -14,10 +14,13 @@ from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.engines.llama.shape import ContextShape
 from fastinfer.errors import EngineError, EngineOutOfMemoryError
 
-__all__ = ["CACHE_TYPES", "LlamaContext", "Rows"]
+__all__ = ["CACHE_TYPES", "LlamaContext", "Rows", "decode_error"]
 
 #: ggml's numbers of the types that a KV cache may have.
 CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+
+#: llama_decode's code for GGML_STATUS_ALLOC_FAILED.
+_NO_MEMORY = -2
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -202,8 +205,20 @@ class LlamaContext:
             rows.tokens[:count] = tokens
         code = llama.llama_decode(self.handle, rows.batch(count, embeddings))
         if code:
-            raise EngineError(f"llama.cpp could not evaluate a batch of {count} tokens (code {code}).")
+            raise decode_error(code, f"llama.cpp could not evaluate a batch of {count} tokens")
         self.wait()
+
+
+def decode_error(code: int, what: str) -> EngineError:
+    """The error for a code of llama_decode below -1, or one that a caller cannot mend.
+
+    Args:
+        code: -2 means that memory for the computation was not to be had, others that it failed.
+        what: what happened.
+    """
+    if code == _NO_MEMORY:
+        return EngineOutOfMemoryError(f"{what}: no memory was to be had for it.", hint="Lower n_ubatch, then n_ctx.")
+    return EngineError(f"{what} (code {code}).", hint="The logger 'fastinfer.llama' says why.")
 
 
 class Rows:

@@ -22,7 +22,7 @@ from fastinfer.engines.llama.chat.partitions import PartitionedMemory
 from fastinfer.engines.llama.chat.request import Request
 from fastinfer.engines.llama.chat.sampler import Candidates, TokenSampler
 from fastinfer.engines.llama.chat.viewer import Viewer
-from fastinfer.engines.llama.context import LlamaContext
+from fastinfer.engines.llama.context import LlamaContext, decode_error
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.errors import EngineError, FastInferError, RequestCancelledError, RequestTimeoutError
 
@@ -302,10 +302,7 @@ class ChatLoop:
             else:
                 self._evaluate_halves(parts)
         else:
-            error = EngineError(
-                f"llama.cpp failed to compute a step (code {code}); the replies that were running are lost.",
-                hint="The logger 'fastinfer.llama' says why; memory may be short.",
-            )
+            error = decode_error(code, "The replies that were running are lost: llama.cpp failed to compute a step")
             for request in self.running:
                 self._fail(request, error)
             self._context.clear()
