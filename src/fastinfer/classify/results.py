@@ -19,7 +19,8 @@ class Timings:
         decode_ms: reading, decoding and resizing the image.
         queued_ms: from then until its batch started.
         encode_ms: the vision encoder's time for the batch, divided by the images in it.
-        score_ms: the language model's time for the batch, divided by the images in it.
+        score_ms: the language model's time for the batch, divided by the images in it. TurboMind makes its batches
+            itself and does not tell: there it is all of the time from the engine's queue to the answer.
         batch_size: images computed together.
     """
 

@@ -69,7 +69,8 @@ class Scores:
         naming: the name, without labels.
         queued_ms: from submission to the start of the batch.
         encode_ms: the vision encoder's share of the batch, divided by the images in it.
-        score_ms: the language model's share of the batch, divided by the images in it.
+        score_ms: the language model's share of the batch, divided by the images in it; of an engine that makes its
+            batches itself, all of the time in it.
         batch: images in the batch.
         prompt_tokens: tokens of the prompt with its image.
     """
