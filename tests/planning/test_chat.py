@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import fastinfer
-from fastinfer.errors import PresetError
 from fastinfer.models import check_gguf, outline_gguf
 from fastinfer.planning import Need, Part
 from fastinfer.planning.device import Device, device_for
@@ -147,11 +146,6 @@ def test_a_conversation_longer_than_the_model_was_trained_for_is_an_adjustment(
     assert list(planner.adjustments(small, device)) == []
     (adjustment,) = planner.adjustments(small.replace(n_ctx=8192, parallel=1), device)
     assert (adjustment.field, adjustment.asked, adjustment.used) == ("n_ctx", 8192, 4096)
-
-
-def test_more_slots_than_tokens_are_refused(planner: LlamaChatPlanner, small: fastinfer.Preset) -> None:
-    with pytest.raises(PresetError, match="n_ctx 4 leaves no token for each of 8 slots"):
-        planner.needs([small.replace(n_ctx=4, n_batch=4, n_ubatch=4)], device_for("H200"))
 
 
 def test_what_was_tried_is_not_tried_again(planner: LlamaChatPlanner, small: fastinfer.Preset, babbler: Path) -> None:

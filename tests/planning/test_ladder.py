@@ -96,12 +96,13 @@ def presets(draw: st.DrawFn) -> fastinfer.Preset:
     n_ctx = draw(st.sampled_from([16384, 32768, 40000, 65536]) | st.integers(1, 2**18))
     n_batch = draw(st.integers(1, n_ctx))
     flash_attn = draw(st.booleans())
+    unified = draw(st.booleans())
     return CHAT.replace(
         n_ctx=n_ctx,
         n_batch=n_batch,
         n_ubatch=draw(st.integers(1, n_batch)),
-        parallel=draw(st.integers(1, 256)),
-        kv_unified=draw(st.booleans()),
+        parallel=draw(st.integers(1, 254 if unified else min(n_ctx, 254))),
+        kv_unified=unified,
         flash_attn=flash_attn,
         type_v="q8_0" if flash_attn else "f16",
         n_gpu_layers=draw(st.integers(-1, 100)),

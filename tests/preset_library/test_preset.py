@@ -183,6 +183,13 @@ def test_a_field_like_no_other_is_answered_with_every_field() -> None:
         preset("balanced").replace(zzzz=1)
 
 
+def test_slots_of_their_own_have_a_token_each() -> None:
+    small = {"n_ctx": 4, "n_batch": 4, "n_ubatch": 4}
+    with pytest.raises(PresetError, match="parallel: 8 slots share out n_ctx, 4, and get no token each"):
+        preset("balanced").replace(**small)
+    assert preset("balanced").replace(**small, kv_unified=True).parallel == 8
+
+
 def test_every_fault_is_in_one_error() -> None:
     with pytest.raises(PresetError) as caught:
         preset("balanced").replace(n_contex=1, parallel=0, temperature="hot", n_ubatch=8192)

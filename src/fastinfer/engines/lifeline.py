@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import threading
+from typing import Final
+from weakref import WeakSet
 
 from fastinfer.errors import EngineDeadError
 
-__all__ = ["Lifeline"]
+__all__ = ["Lifeline", "outlive"]
+
+#: Seconds that the interpreter's end waits for a thread that frees an engine.
+_PATIENCE: Final = 20.0
+_freeing: Final[WeakSet[threading.Thread]] = WeakSet()
+
+
+def outlive(thread: threading.Thread) -> None:
+    """Have the end of the interpreter wait for a thread that frees its engine by itself.
+
+    llama.cpp calls its log function meanwhile. A thread that the interpreter cuts off in there takes the process along.
+    """
+    _freeing.add(thread)
+
+
+def _wait() -> None:
+    for thread in list(_freeing):
+        thread.join(_PATIENCE)
+
+
+atexit.register(_wait)
 
 
 class Lifeline:

@@ -8,7 +8,6 @@ from typing import Final
 from fastinfer.chat.engine_config import engine_config, runs_on_gpu
 from fastinfer.engines.llama.dry_run import ContextSizes, dry_run
 from fastinfer.engines.llama.shape import ContextShape
-from fastinfer.errors import PresetError
 from fastinfer.models import GgufOutline
 from fastinfer.planning.device import Device
 from fastinfer.planning.engine import EnginePlanner, Resort, place_of
@@ -59,7 +58,6 @@ class LlamaChatPlanner(EnginePlanner):
 
         Raises:
             ModelLoadError: this llama.cpp cannot run the model.
-            PresetError: there are more slots than tokens.
         """
         if not device.is_gpu:
             presets = [preset.replace(device="CPU", n_gpu_layers=0) for preset in presets]
@@ -73,8 +71,6 @@ class LlamaChatPlanner(EnginePlanner):
         outline = self._outline
         projector = None if outline.projector is None else outline.projector.path
         new = {preset.fingerprint: preset for preset in presets if preset.fingerprint not in self._tried}
-        for preset in new.values():
-            _check_slots(parameters_of(preset))
         shapes = [
             context_shape(engine_config(parameters_of(preset), outline.model, projector)) for preset in new.values()
         ]
@@ -157,15 +153,6 @@ def parameters_of(preset: Preset) -> LlamaChatParameters:
     parameters = preset.parameters
     assert isinstance(parameters, LlamaChatParameters)
     return parameters
-
-
-def _check_slots(parameters: LlamaChatParameters) -> None:
-    """llama.cpp takes a context of 0 tokens for one as long as the model was trained for."""
-    if not parameters.kv_unified and parameters.n_ctx < parameters.parallel:
-        raise PresetError(
-            f"n_ctx {parameters.n_ctx} leaves no token for each of {parameters.parallel} slots.",
-            hint="Raise n_ctx or lower parallel.",
-        )
 
 
 def _tokens(parameters: LlamaChatParameters, cells: int) -> str:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
 from fastinfer.engines.handle import EngineHandle, fail, fail_all, take_batch
-from fastinfer.engines.lifeline import Lifeline
+from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.llama.binding import VERSION
 from fastinfer.engines.llama.context import LlamaContext
 from fastinfer.engines.llama.devices import placement
@@ -186,6 +186,7 @@ class _Core:
         if first and me in self._threads:
             # The garbage collector runs in any thread, also in a worker's in the middle of a batch.
             self._free_by = me
+            outlive(me)
         elif first:
             self._free.close()
 

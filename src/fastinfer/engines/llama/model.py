@@ -65,13 +65,18 @@ class LlamaModel:
                 "llama-cpp-python.",
             )
         self.embedding_width = int(llama.llama_model_n_embd_inp(self.handle))
+        if weights:
+            self._read_vocabulary()
+        else:
+            self._find_vocabulary()
+
+    def _find_vocabulary(self) -> None:
         #: llama.cpp's vocabulary, freed with the model.
         self.vocabulary_handle: Any = llama.llama_model_get_vocab(self.handle)
         self.vocabulary_size = int(llama.llama_vocab_n_tokens(self.vocabulary_handle))
-        if weights:
-            self._read_vocabulary()
 
     def _read_vocabulary(self) -> None:
+        self._find_vocabulary()
         ends = [t for t in range(self.vocabulary_size) if llama.llama_vocab_is_eog(self.vocabulary_handle, t)]
         self.end_tokens: npt.NDArray[np.int64] = np.array(ends, dtype=np.int64)
         # Some tokenizers put a space before any text, which is wrong for text that continues another one.

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.branches import Branch, BranchWalk
 from fastinfer.engines.handle import EngineHandle, fail, fail_all
-from fastinfer.engines.lifeline import Lifeline
+from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.scoring import Node
 from fastinfer.engines.turbomind.binding import Outcome, Picture, Ticket, TurboMindModel
 from fastinfer.engines.turbomind.pictures import Preparation
@@ -199,7 +199,9 @@ class _Core:
             first, self.life.closed = not self.life.closed, True
         if first:
             self._inbox.put(_Stop())
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is self._thread:
+            outlive(self._thread)
+        else:
             self._thread.join()
 
     def _prompted(self, task: Task) -> _Prompted:

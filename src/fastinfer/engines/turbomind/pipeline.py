@@ -24,7 +24,7 @@ from fastinfer.engines.answers import lead_after
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.branches import BranchWalk
 from fastinfer.engines.handle import EngineHandle, fail, fail_all, take_batch
-from fastinfer.engines.lifeline import Lifeline
+from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
 from fastinfer.engines.turbomind.importing import INSTALL_SUPPORTED
 from fastinfer.engines.turbomind.pipeline_model import ImageLimits, LoadedPipeline, load_pipeline
@@ -156,6 +156,7 @@ class _Core:
             self._condition.notify_all()
         fail_all((request.future for request in waiting), None)
         if threading.current_thread() is self._thread:
+            outlive(self._thread)
             return  # collected in the middle of a batch; the thread frees the memory when it ends
         self._thread.join(_PATIENCE)
         if self._thread.is_alive():

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fastinfer.engines.chat import Generation, PlacedImage, Sink
-from fastinfer.engines.lifeline import Lifeline
+from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.chat.budget import RowPadding, prompt_budget
 from fastinfer.engines.llama.chat.choosing import ParallelSampling
@@ -328,6 +328,7 @@ class _Core:
         if threading.current_thread() is self._thread:
             # The garbage collector runs in any thread, also in this one in the middle of a step.
             self._frees_itself = first
+            outlive(self._thread)
             return
         self._thread.join()
         if first:
