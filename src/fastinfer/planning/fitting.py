@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final, Literal, TypeVar, get_args
 
@@ -12,6 +13,8 @@ from fastinfer.preset_library import Preset
 from fastinfer.provenance import Adjustment
 
 __all__ = ["OnOom", "check_on_oom", "open_fitting"]
+
+_log = logging.getLogger(__name__)
 
 OnOom = Literal["raise", "adapt"]
 
@@ -79,7 +82,12 @@ def open_fitting(
 
 
 def _refusal(preset: Preset, model: str) -> EngineOutOfMemoryError | None:
-    made = plan(preset, model=model)
+    try:
+        made = plan(preset, model=model)
+    except FastInferError as error:
+        # What is wrong with the model the engine says too; and no process of its own is no reason not to run.
+        _log.warning("What %s takes of memory could not be planned: %s", model, error)
+        return None
     if made.fits or made.obstacle:
         return None  # what is no matter of memory the engine says itself
     return EngineOutOfMemoryError(f"{made.model}: {made.verdict}", hint=" ".join(made.remarks[-1:]))
