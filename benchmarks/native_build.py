@@ -74,10 +74,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options.preset, options.site or Path(folder))
-    where = environment()
-    where["commit"] = os.environ.get("FASTINFER_COMMIT", where["commit"])  # for a copy that is no checkout
     command = f"python benchmarks/native_build.py {options.preset}"
-    text = json.dumps({"command": command, "environment": where, **figures}, indent=2, ensure_ascii=False)
+    text = json.dumps({"command": command, "environment": environment(), **figures}, indent=2, ensure_ascii=False)
     out = options.out or ROOT / "benchmarks/results" / f"native_{options.preset.replace('-', '_')}.json"
     out.write_text(text + "\n", "utf-8")
     print(text)

@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -232,14 +233,14 @@ def test_no_process_is_started_before_there_is_work():
 
 
 def test_one_that_cannot_be_started_is_an_error_that_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(pool.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(EngineError, match="decode_in='threads'"):
         DecodeProcesses(Decoder(), 1).load(SAMPLES[0])
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(3)", "print('not what was agreed')"])
 def test_one_that_ends_or_babbles_before_it_is_ready_is_no_fault_of_the_image(monkeypatch, program):
-    monkeypatch.setattr(pool, "_COMMAND", program)
+    monkeypatch.setattr(pool, "calling", lambda *_: [sys.executable, "-c", program])
     decoders = DecodeProcesses(Decoder(preparation=TILES), 1)
     for _ in range(2):
         with pytest.raises(EngineError, match="decode_in='threads'") as caught:

@@ -9,7 +9,7 @@ import typer
 
 from fastinfer.cli import output
 from fastinfer.cli.inputs import find_images, read_labels
-from fastinfer.cli.options import Debug, Json
+from fastinfer.cli.options import Debug, Json, Labels, LabelsFile
 from fastinfer.cli.results import COLUMNS, cells, record, show_adjustments
 
 __all__ = ["classify"]
@@ -19,14 +19,8 @@ def classify(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATHS", help="Image files, folders of images, and - for stdin.")
     ],
-    labels: Annotated[
-        list[str] | None,
-        typer.Option("--labels", "-l", metavar="A,B", help="Labels to choose from, separated by commas."),
-    ] = None,
-    labels_file: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Labels to choose from, one a line, in UTF-8."),
-    ] = None,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
     preset: Annotated[str, typer.Option(help="A preset of kind classify.")] = "embedded",
     model: Annotated[
         str | None,

@@ -10,7 +10,7 @@ import typer
 
 from fastinfer.cli import output
 from fastinfer.cli.inputs import read_labels
-from fastinfer.cli.options import Debug, Json
+from fastinfer.cli.options import Debug, Json, Labels, LabelsFile
 
 if TYPE_CHECKING:
     from fastinfer.comparing import Comparison
@@ -22,14 +22,8 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A preset of kind classify.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Images; subfolders are their labels.")],
-    labels: Annotated[
-        list[str] | None,
-        typer.Option("--labels", "-l", metavar="A,B", help="Labels to choose from, separated by commas."),
-    ] = None,
-    labels_file: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Labels to choose from, one a line, in UTF-8."),
-    ] = None,
+    labels: Labels = None,
+    labels_file: LabelsFile = None,
     model: Annotated[
         str | None,
         typer.Option(help="The model for both; by default each preset's own."),
@@ -70,12 +64,7 @@ def compare(
         at_once=False if one_by_one else None,
         progress=not json and sys.stderr.isatty(),
     )
-    if json:
-        output.json_line(comparison.to_dict())
-    elif output.on_terminal():
-        output.show(comparison)
-    else:
-        output.line(str(comparison))
+    output.report(comparison, as_json=json)
     if sheet is not None:
         _write(comparison, sheet)
     if comparison.failures:

@@ -29,12 +29,7 @@ def explain(
       fastinfer explain prod --kind classify
     """
     explanation = find_preset(name, kind).explain()
-    if json:
-        output.json_line(explanation.to_dict())
-    elif output.on_terminal():
-        output.show(explanation)
-    else:
-        output.line(str(explanation))
+    output.report(explanation, as_json=json)
 
 
 def find_preset(name: str, kind: PresetKind | None) -> Preset:

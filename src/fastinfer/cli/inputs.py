@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import typer
 
 from fastinfer.cli import output
 
-__all__ = ["IMAGE_SUFFIXES", "STDIN", "Image", "find_images", "read_labels"]
+__all__ = ["IMAGE_SUFFIXES", "STDIN", "Image", "find_images", "read_labels", "read_text"]
 
 STDIN = "-"
 #: What counts as an image in a folder. A file that is named itself may be called anything.
@@ -43,7 +43,7 @@ def find_images(paths: Sequence[str]) -> list[Image]:
         if path == STDIN:
             images.append(Image(STDIN, _read_stdin()))
         elif os.path.isdir(path):  # noqa: PTH112  Path("") would be the working directory
-            found = sorted(_walk(path), key=lambda name: Path(name).parts)
+            found = _images_below(path)
             if not found:
                 empty.append(output.clean(path))
             images += [Image(name, name) for name in found]
@@ -65,7 +65,7 @@ def read_labels(listed: Iterable[str] | None, file: str | None) -> list[str] | N
     if listed and file is not None:
         raise typer.BadParameter("give --labels or --labels-file, not both.")
     if file is not None:
-        labels, where = _labels_of(file), f"the labels file {file}"
+        labels, where = _stripped(read_text(file, "labels file").split("\n")), f"the labels file {file}"
     elif listed:
         labels, where = _stripped(",".join(listed).split(",")), "--labels"
     else:
@@ -75,14 +75,22 @@ def read_labels(listed: Iterable[str] | None, file: str | None) -> list[str] | N
     return labels
 
 
-def _labels_of(file: str) -> list[str]:
+def read_text(file: str, what: str) -> str:
+    """The text of a file in UTF-8, with or without the byte order mark that some editors write.
+
+    Args:
+        file: its path.
+        what: what the error calls it.
+
+    Raises:
+        typer.BadParameter: it cannot be read.
+    """
     try:
-        # utf-8-sig takes files with and without the byte order mark that some editors write.
-        return _stripped(Path(file).read_text("utf-8-sig").split("\n"))
+        return Path(file).read_text("utf-8-sig")
     except OSError as error:
-        raise typer.BadParameter(f"cannot read the labels file {file}: {error.strerror or error}.") from error
+        raise typer.BadParameter(f"cannot read the {what} {file}: {error.strerror or error}.") from error
     except ValueError as error:
-        raise typer.BadParameter(f"cannot read the labels file {file}: it is not UTF-8 text.") from error
+        raise typer.BadParameter(f"cannot read the {what} {file}: it is not UTF-8 text.") from error
 
 
 def _stripped(labels: Iterable[str]) -> list[str]:
@@ -95,14 +103,10 @@ def _read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """Image files below a folder; hidden files and folders are editors' and file managers' own, and skipped."""
-    for where, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                yield str(Path(where, name))
+def _images_below(folder: str) -> list[str]:
+    from fastinfer.images.folder import files_below
 
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise typer.BadParameter(f"cannot list the folder {error.filename}: {error.strerror}.") from error
+    try:
+        return [str(path) for path in files_below(folder, IMAGE_SUFFIXES)]
+    except OSError as error:
+        raise typer.BadParameter(f"cannot list the folder {error.filename}: {error.strerror}.") from error

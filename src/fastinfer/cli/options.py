@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Debug", "Json", "PresetKind", "wants_traceback"]
+__all__ = ["Debug", "Json", "Labels", "LabelsFile", "PresetKind", "wants_traceback"]
 
 _KEY = "fastinfer.debug"
 
@@ -32,6 +32,11 @@ def wants_traceback(context: Any) -> bool:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--labels", "-l", metavar="A,B", help="Labels to choose from, separated by commas."),
+]
+LabelsFile = Annotated[str | None, typer.Option(metavar="FILE", help="Labels to choose from, one a line, in UTF-8.")]
 Debug = Annotated[
     bool,
     typer.Option("--debug", callback=_remember, help="Show the traceback of errors; so does FASTINFER_TRACEBACK=1."),

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["Column", "clean", "error", "json_line", "line", "note", "on_terminal", "rows", "show", "text"]
+__all__ = ["Column", "clean", "error", "json_line", "line", "note", "on_terminal", "report", "rows", "show", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,21 @@ def show(shown: object) -> None:
     from rich.console import Console
 
     Console(file=sys.stdout, highlight=False).print(shown)
+
+
+def report(result: Any, *, as_json: bool) -> None:
+    """A result that has its own ways to be seen: JSON where that was asked for, a table on a terminal, else text.
+
+    Args:
+        result: has ``to_dict()``, and is known to rich.
+        as_json: whether it was.
+    """
+    if as_json:
+        json_line(result.to_dict())
+    elif on_terminal():
+        show(result)
+    else:
+        line(str(result))
 
 
 @contextmanager

@@ -39,11 +39,6 @@ def plan(
     from fastinfer.planning import plan as make_plan
 
     made = make_plan(find_preset(name, kind), model=model, gpu=gpu)
-    if json:
-        output.json_line(made.to_dict())
-    elif output.on_terminal():
-        output.show(made)
-    else:
-        output.line(str(made))
+    output.report(made, as_json=json)
     if not made.fits:
         raise typer.Exit(1)

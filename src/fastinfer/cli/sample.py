@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from fastinfer.cli.inputs import find_images
+from fastinfer.cli.inputs import find_images, read_text
 from fastinfer.cli.options import PresetKind
 
 if TYPE_CHECKING:
@@ -59,13 +58,7 @@ def read_sample(images: str | None, prompts: str | None, kind: PresetKind | None
 
 def _read_prompts(file: str) -> list[Any]:
     """A prompt a line: text, or in JSON a list of messages or an object with ``messages``."""
-    try:
-        # utf-8-sig takes files with and without the byte order mark that some editors write.
-        lines = Path(file).read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise typer.BadParameter(f"cannot read the prompts file {file}: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise typer.BadParameter(f"cannot read the prompts file {file}: it is not UTF-8 text.") from error
+    lines = read_text(file, "prompts file").splitlines()
     prompts = [_prompt(line) for line in lines if line.strip()]
     if not prompts:
         raise typer.BadParameter(f"no prompts in {file}.")

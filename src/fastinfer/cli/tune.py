@@ -137,9 +137,4 @@ def _check_name(name: str, kind: Kind) -> None:
 
 
 def _show(tuned: Tuned, json: bool) -> None:
-    if json:
-        output.json_line(tuned.to_dict())
-    elif output.on_terminal():
-        output.show(tuned)
-    else:
-        output.line(str(tuned))
+    output.report(tuned, as_json=json)

@@ -35,12 +35,7 @@ def verify(
     from fastinfer.verifying import verify as verify_preset
 
     verification = verify_preset(find_preset(preset, kind), model=model, seconds=seconds)
-    if json:
-        output.json_line(verification.to_dict())
-    elif output.on_terminal():
-        output.show(verification)
-    else:
-        output.line(str(verification))
+    output.report(verification, as_json=json)
     if not verification.ok:
         output.error(f"{preset} is clearly slower here than when its receipt was taken.")
         raise typer.Exit(1)

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from fastinfer.engines.turbomind.flags import FLAGS
 from fastinfer.errors import PresetError
-from fastinfer.preset_library._toml import read_toml
 from fastinfer.preset_library.schema import Kind
 from fastinfer.preset_library.validation import nearest
+from fastinfer.toml_file import read_toml
 
 __all__ = ["MODEL_PATH", "Flag", "Server", "server_of"]
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from fastinfer.classify.labels import check_labels
 from fastinfer.errors import ImageDecodeError, LabelError
 from fastinfer.images import DEFAULT_FORMATS, ImageSource, describe_source
+from fastinfer.images.folder import files_below
 
 __all__ = ["Collection", "Item", "collect"]
 
@@ -116,7 +116,12 @@ def _of_folder(folder: Path, labels: Iterable[str] | None) -> Collection:
         raise ImageDecodeError(
             f"There is no folder {folder}.", hint="Pass a folder of images; for single files, a list of their paths."
         )
-    paths = sorted(_images_below(folder), key=lambda path: path.parts)
+    try:
+        paths = files_below(folder, _suffixes())
+    except OSError as error:
+        raise ImageDecodeError(
+            f"The folder {error.filename} cannot be listed: {error.strerror or error}.", hint="Make it readable."
+        ) from error
     if not paths:
         raise ImageDecodeError(
             f"There are no images in the folder {folder}.", hint="Pass a folder that has some, at any depth."
@@ -130,28 +135,12 @@ def _of_folder(folder: Path, labels: Iterable[str] | None) -> Collection:
     return Collection(names, len(paths), True, [str(path) for path in paths], known, folder)
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
-    """Every image file at any depth; hidden files and folders are editors' and file managers' own."""
-    suffixes = _suffixes()
-    for where, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield Path(where, name)
-
-
 def _suffixes() -> set[str]:
     """The endings of files in the formats that are read, in lower case."""
     from PIL import Image
 
     formats = {*DEFAULT_FORMATS, "MPO", "DIB"}  # forms of JPEG and BMP that Pillow counts apart
     return {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise ImageDecodeError(
-        f"The folder {error.filename} cannot be listed: {error.strerror or error}.", hint="Make it readable."
-    ) from error
 
 
 def _matched(

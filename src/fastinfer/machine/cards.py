@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastinfer.errors import PresetError
-from fastinfer.preset_library._toml import read_toml
 from fastinfer.preset_library.validation import nearest
+from fastinfer.toml_file import read_toml
 
 __all__ = ["Card", "cards", "find_card"]
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastinfer.machine.checks.check import text_in
 from fastinfer.machine.checks.limits import read_limits
 
-__all__ = ["Memory", "device_memory", "host_memory"]
+__all__ = ["Memory", "device_memory", "host_memory", "meminfo"]
 
 _KIB = 1024
 
@@ -53,17 +54,25 @@ def device_memory(device: str) -> Memory | None:
     return Memory(free.value, total.value)
 
 
+def meminfo(root: Path) -> dict[str, int]:
+    """Linux's own account of its memory, in bytes by its own names; empty where the system gives none.
+
+    Args:
+        root: folder that holds ``proc``.
+    """
+    text = text_in(root / "proc/meminfo") or ""
+    return {key: int(number) * _KIB for key, number in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+
+
 def host_memory(root: Path = Path("/")) -> Memory | None:
     """The machine's memory, or the container's where that is less; None where the system does not tell (not Linux).
 
     Args:
         root: folder that holds ``proc`` and ``sys``.
     """
-    try:
-        lines = (root / "proc/meminfo").read_text("ascii").splitlines()
-    except OSError:
+    sizes = meminfo(root)
+    if not {"MemAvailable", "MemTotal"} <= set(sizes):
         return None
-    sizes = {name: int(rest.split()[0]) * _KIB for name, _, rest in (line.partition(":") for line in lines)}
     limits = read_limits(root)
     free, total = [sizes["MemAvailable"], limits.available], [sizes["MemTotal"], limits.memory]
     return Memory(*(min(size for size in known if size is not None) for known in (free, total)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastinfer.errors import FastInferError, MessageError
-from fastinfer.measuring.figures import Figures, percentile
+from fastinfer.measuring.figures import Figures, load_text, percentile
 from fastinfer.measuring.memory import PeakMemory
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ def _figures(
         seconds=seconds,
         throughput=tokens / seconds,
         concurrency=clients,
-        latency_p50=percentile(whole, 50) or 0.0,
-        latency_p95=percentile(whole, 95) or 0.0,
-        latency_p99=percentile(whole, 99) or 0.0,
-        latency_load=f"{clients} at a time" if clients > 1 else "one at a time",
+        latency_p50=percentile(whole, 50),
+        latency_p95=percentile(whole, 95),
+        latency_p99=percentile(whole, 99),
+        latency_load=load_text(clients),
         tokens=tokens,
         prompt_tokens=sum(reply.usage.prompt_tokens for reply in replies),
         cached_tokens=sum(reply.usage.cached_tokens for reply in replies),

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from fastinfer.errors import FastInferError, ImageDecodeError
-from fastinfer.measuring.figures import Figures, percentile
+from fastinfer.measuring.figures import Figures, load_text, percentile
 from fastinfer.measuring.memory import PeakMemory
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def measure_classify(
         seconds=taken,
         throughput=items / taken,
         concurrency=concurrency,
-        latency_p50=percentile(latencies, 50) or 0.0,
-        latency_p95=percentile(latencies, 95) or 0.0,
-        latency_p99=percentile(latencies, 99) or 0.0,
-        latency_load=f"{clients} at a time" if clients > 1 else "one at a time",
+        latency_p50=percentile(latencies, 50),
+        latency_p95=percentile(latencies, 95),
+        latency_p99=percentile(latencies, 99),
+        latency_load=load_text(clients),
         prompt_tokens=prompt_tokens,
         memory=memory.process,
         gpu_memory=memory.gpu,

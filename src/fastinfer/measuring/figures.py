@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastinfer.errors import PresetError
 from fastinfer.preset_library.schema import Kind
 
-__all__ = ["Figures", "percentile", "spread", "summarise"]
+__all__ = ["Figures", "load_text", "percentile", "spread", "summarise"]
 
 #: Of several rounds not the median: what is added up, and of which the highest counts.
 _ADDED: Final = ("errors",)
@@ -89,6 +89,11 @@ class Figures:
             raise PresetError(
                 f"Figures cannot be read: {error}.", hint="Give what Figures.to_dict() returned."
             ) from error
+
+
+def load_text(clients: int) -> str:
+    """The load that so many clients are, as ``latency_load`` says it."""
+    return f"{clients} at a time" if clients > 1 else "one at a time"
 
 
 def percentile(values: Sequence[float], share: int) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,11 +11,7 @@ from fastinfer.models.hub_access import HubName
 from fastinfer.models.known_tensors import internvl_tensors, seed_oss_metadata, seed_oss_tensors
 from fastinfer.models.quantisation_mixes import known_mix
 from fastinfer.models.stand_ins import write_gguf, write_safetensors, writing
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from fastinfer.toml_file import read_toml
 
 __all__ = ["KnownShape", "known_checkpoint", "known_gguf"]
 
@@ -88,5 +83,4 @@ def known_checkpoint(wanted: HubName, folder: Path) -> KnownShape | None:
 
 @cache
 def _shapes() -> dict[str, Any]:
-    shapes: dict[str, Any] = tomllib.loads(_FILE.read_text("utf-8"))
-    return shapes
+    return read_toml(_FILE)

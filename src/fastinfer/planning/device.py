@@ -56,8 +56,7 @@ def device_for(gpu: str) -> Device:
     """
     if gpu.strip().lower() in ("cpu", "none"):
         return this_cpu()
-    card = find_card(gpu)
-    return Device(card.name, True, False, card.memory, card.usable, card)
+    return _elsewhere(find_card(gpu))
 
 
 def device_here(index: int = 0) -> Device:
@@ -82,11 +81,11 @@ def device_here(index: int = 0) -> Device:
 
 def known_gpus() -> list[Device]:
     """Every card of the table, those with the least memory first."""
-    return [Device(card.name, True, False, card.memory, card.usable, card) for card in sorted(cards(), key=_memory)]
+    return [_elsewhere(card) for card in sorted(cards(), key=lambda card: card.memory)]
 
 
-def _memory(card: Card) -> int:
-    return card.memory
+def _elsewhere(card: Card) -> Device:
+    return Device(card.name, True, False, card.memory, card.usable, card)
 
 
 def this_cpu() -> Device:

@@ -55,10 +55,6 @@ class EnginePlanner(ABC):
         """Whether the device has the memory, as far as the system tells."""
         return not device.memory or need.total(place_of(device)) <= device.available
 
-    def on_gpu(self, preset: Preset, device: Device) -> Need:
-        """What it takes on a GPU."""
-        return self.needs([preset], device)[0]
-
     def adjustments(self, preset: Preset, device: Device) -> Iterable[Adjustment]:
         """What the engine would get otherwise than the preset says, as far as headers tell."""
         return ()

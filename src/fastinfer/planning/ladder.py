@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastinfer.errors import PresetError
 from fastinfer.planning.need import Need
 from fastinfer.preset_library import Preset, advice
+from fastinfer.preset_library.preset import changed_fields
 
 __all__ = ["Rung", "changes", "climb_down"]
 
@@ -66,11 +67,8 @@ def climb_down(
 
 def changes(before: Preset, after: Preset) -> dict[str, tuple[Any, Any]]:
     """The fields in which two presets differ, each with both values."""
-    return {
-        name: (getattr(before.parameters, name), value)
-        for name, value in after.parameters
-        if getattr(before.parameters, name) != value
-    }
+    names = changed_fields(after.parameters, since=before.parameters)
+    return {name: (getattr(before, name), getattr(after, name)) for name in names}
 
 
 def _documented(preset: Preset) -> Sequence[Any]:

@@ -6,12 +6,10 @@ the figures below, measured with llama-cpp-python 0.3.36 (``benchmarks/memory``)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from fastinfer.engines.llama.dry_run import ContextSizes
 from fastinfer.engines.llama.shape import ContextShape
-from fastinfer.models import GgufHeader
 from fastinfer.planning.need import MIB, Need, Part
 from fastinfer.planning.vision import Encoder
 from fastinfer.planning.weights import GgufSizes, Split
@@ -63,10 +61,9 @@ def gpu_need(
     attention = 0 if shape.flash_attn else 2 * stream * rows * model.heads
     cache = round(sizes.cache * on_gpu)
     compute = sizes.compute - embedded + round(_COPIES * split.largest_left)
-    types = shape.type_k if shape.type_k == shape.type_v else f"{shape.type_k} and {shape.type_v}"
     parts = [
         Part("weights", split.gpu, "gpu", f"{split.gpu_layers} of {model.layers} layers and the output"),
-        Part("KV cache", cache, "gpu", f"{tokens}, {types}"),
+        Part("KV cache", cache, "gpu", f"{tokens}, {_types(shape)}"),
         Part("compute buffers", compute, "gpu", f"{rows} tokens at once, their logits included"),
     ]
     if encoder is not None:
@@ -89,7 +86,6 @@ def cpu_need(
     shape: ContextShape,
     sizes: ContextSizes,
     model: GgufSizes,
-    headers: Sequence[GgufHeader],
     encoder: Encoder | None,
     *,
     tokens: str,
@@ -102,15 +98,12 @@ def cpu_need(
         shape: each context.
         sizes: what llama.cpp says of it.
         model: the model's sizes.
-        headers: of the model's files.
         encoder: the vision encoder of each context, or None.
         tokens: how the cache is shared out, in words.
         contexts: how many there are.
         rows: tokens that are ever computed at once, where that is known to be less than ``n_ubatch``: what is never
             written of a buffer takes no memory.
     """
-    weights = sum(tensor.size or 0 for header in headers for tensor in header.tensors)
-    types = shape.type_k if shape.type_k == shape.type_v else f"{shape.type_k} and {shape.type_v}"
     each = f"{contexts} times " if contexts > 1 else ""
     most = min(shape.n_ubatch, shape.n_ctx)
     used = most if rows is None else min(rows, most)
@@ -118,8 +111,8 @@ def cpu_need(
     if rows is not None and not shape.flash_attn:
         written *= used / shape.n_ctx  # nearly all of it are the scores between rows and cells
     parts = [
-        Part("weights", weights, "host", "mapped from the file"),
-        Part("KV cache", contexts * sizes.cache, "host", f"{each}{tokens}, {types}"),
+        Part("weights", model.weights, "host", "mapped from the file"),
+        Part("KV cache", contexts * sizes.cache, "host", f"{each}{tokens}, {_types(shape)}"),
         Part("compute buffers", round(contexts * sizes.compute * written), "host", f"{each}{used} tokens at once"),
         Part("logits", contexts * sizes.outputs, "host", f"{each}rows that are read"),
     ]
@@ -127,3 +120,7 @@ def cpu_need(
         parts.append(Part("vision encoder", contexts * encoder.total, "host", f"{each}{encoder.detail}"))
     process = _PROCESS + _TOKEN * model.vocabulary
     return Need.of([*parts, Part("overhead", process, "host", "the process with its libraries and the vocabulary")])
+
+
+def _types(shape: ContextShape) -> str:
+    return shape.type_k if shape.type_k == shape.type_v else f"{shape.type_k} and {shape.type_v}"

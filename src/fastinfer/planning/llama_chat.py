@@ -83,7 +83,7 @@ class LlamaChatPlanner(EnginePlanner):
         shape, sizes = trial
         encoder, tokens = self._encoder(parameters), _tokens(parameters, shape.n_ctx)
         if not device.is_gpu:
-            return cpu_need(shape, sizes, self._sizes, headers, encoder, tokens=tokens)
+            return cpu_need(shape, sizes, self._sizes, encoder, tokens=tokens)
         split = split_weights(headers, self._sizes, parameters.n_gpu_layers)
         return gpu_need(shape, sizes, self._sizes, split, encoder, tokens=tokens)
 
@@ -131,7 +131,7 @@ class LlamaChatPlanner(EnginePlanner):
 
     def advice(self, need: Need, device: Device) -> Iterator[str]:
         """How small the weights would have to be."""
-        weights = sum(tensor.size or 0 for header in self._outline.headers for tensor in header.tensors)
+        weights = self._sizes.weights
         there = next((part.size for part in need.parts if part.name == "weights"), 0)
         room = device.available - (need.total(place_of(device)) - there)
         if room > 0:

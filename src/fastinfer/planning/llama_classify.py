@@ -83,7 +83,6 @@ class LlamaClassifyPlanner(EnginePlanner):
                     shape,
                     sizes,
                     self._sizes,
-                    outline.headers,
                     encoder,
                     tokens=tokens,
                     contexts=len(threads_of_workers(config)),

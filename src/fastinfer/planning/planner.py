@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from fastinfer.errors import PresetError
-from fastinfer.models import outline_checkpoint, outline_gguf
+from fastinfer.models import CheckpointOutline, GgufOutline, outline_checkpoint, outline_gguf
 from fastinfer.planning.device import Device, device_for, device_here, known_gpus, this_cpu
 from fastinfer.planning.engine import EnginePlanner, place_of
 from fastinfer.planning.ladder import changes, climb_down
@@ -79,25 +79,6 @@ def steps_down(preset: Preset, model: str) -> tuple[bool, list[PlanStep]]:
         return planner.fits(preset, need, device), [step for step in steps if step.taken]
 
 
-class _Found(Protocol):
-    """A model's headers."""
-
-    @property
-    def name(self) -> str:
-        """As it was found."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """Where the header is from."""
-        ...
-
-    @property
-    def note(self) -> str:
-        """What is assumed, or empty."""
-        ...
-
-
 def _device(preset: Preset, planner: EnginePlanner, asked: Device | None) -> Device:
     if not planner.uses_gpu(preset):
         return this_cpu()
@@ -105,7 +86,7 @@ def _device(preset: Preset, planner: EnginePlanner, asked: Device | None) -> Dev
 
 
 @contextmanager
-def _planner(preset: Preset, name: str) -> Iterator[tuple[EnginePlanner, _Found]]:
+def _planner(preset: Preset, name: str) -> Iterator[tuple[EnginePlanner, GgufOutline | CheckpointOutline]]:
     if isinstance(preset.parameters, TurbomindClassifyParameters):
         from fastinfer.planning.turbomind_classify import TurbomindPlanner
 
@@ -121,7 +102,7 @@ def _planner(preset: Preset, name: str) -> Iterator[tuple[EnginePlanner, _Found]
         yield (LlamaChatPlanner(outline) if chats else LlamaClassifyPlanner(outline)), outline
 
 
-def _plan(preset: Preset, planner: EnginePlanner, found: _Found, device: Device) -> Plan:
+def _plan(preset: Preset, planner: EnginePlanner, found: GgufOutline | CheckpointOutline, device: Device) -> Plan:
     obstacle = planner.obstacle(preset, device)
     (need,) = planner.needs([preset], device)
     fits = not obstacle and planner.fits(preset, need, device)
@@ -180,5 +161,5 @@ def _fitting(preset: Preset, planner: EnginePlanner) -> Iterator[str]:
     if not planner.uses_gpu(preset):
         return
     for other in known_gpus():
-        if not planner.obstacle(preset, other) and planner.fits(preset, planner.on_gpu(preset, other), other):
+        if not planner.obstacle(preset, other) and planner.fits(preset, planner.needs([preset], other)[0], other):
             yield other.name

@@ -84,7 +84,7 @@ class TurbomindPlanner(EnginePlanner):
         """The smallest card of the table that the preset fits, else the largest."""
         gpus = known_gpus()
         usable = [gpu for gpu in gpus if not self.obstacle(preset, gpu)]
-        return next((gpu for gpu in usable if self.fits(preset, self.on_gpu(preset, gpu), gpu)), gpus[-1])
+        return next((gpu for gpu in usable if self.fits(preset, self.needs([preset], gpu)[0], gpu)), gpus[-1])
 
     def _settings(self, preset: Preset, device: Device) -> tuple[EngineSettings, tuple[Adjustment, ...]]:
         parameters = _parameters_of(preset)

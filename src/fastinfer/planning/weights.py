@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class GgufSizes:
         heads: attention heads.
         vocabulary: tokens.
         parameters: weights in all.
+        weights: bytes that these take.
         quantised: whether its large matrices are.
     """
 
@@ -39,6 +41,7 @@ class GgufSizes:
     heads: int
     vocabulary: int
     parameters: int
+    weights: int
     quantised: bool
 
     @classmethod
@@ -74,7 +77,8 @@ class GgufSizes:
             widest=max((max(tensor.shape[:2]) for tensor in blocks), default=hidden),
             heads=heads if isinstance(heads, int) and heads > 0 else max(1, hidden // 128),
             vocabulary=embedding.shape[1] if embedding else first.array_lengths.get("tokenizer.ggml.tokens", 0),
-            parameters=sum(_count(tensor.shape) for tensor in tensors),
+            parameters=sum(math.prod(tensor.shape) for tensor in tensors),
+            weights=sum(tensor.size or 0 for tensor in tensors),
             quantised=any(tensor.type not in ("F32", "F16", "BF16") for tensor in blocks),
         )
 
@@ -128,10 +132,3 @@ def split_weights(headers: Sequence[GgufHeader], sizes: GgufSizes, n_gpu_layers:
     if wanted and not has_output:
         gpu += tied
     return Split(gpu, host, max(0, wanted - 1), largest if wanted else 0)
-
-
-def _count(shape: Sequence[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count

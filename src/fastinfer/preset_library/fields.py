@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from fastinfer.preset_library._toml import read_toml
 from fastinfer.preset_library.schema import INT32_MAX, PARAMETER_CLASSES, Kind, Parameters
+from fastinfer.toml_file import read_toml
 
 __all__ = ["Advice", "FieldDoc", "Step", "advice", "field_docs", "legal_range"]
 

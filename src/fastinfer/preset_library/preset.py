@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastinfer.preset_library.explanation import Explanation
     from fastinfer.provenance import Adjustment
 
-__all__ = ["Preset"]
+__all__ = ["Preset", "changed_fields"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +70,7 @@ class Preset:
         """The fields that :meth:`replace` has changed since the preset was loaded, in the preset's order."""
         if self._origin is None:
             return ()
-        return _changed(self.parameters, since=self._origin.parameters)
+        return changed_fields(self.parameters, since=self._origin.parameters)
 
     @property
     def receipts(self) -> tuple[Receipt, ...]:
@@ -93,7 +93,7 @@ class Preset:
             self.kind, {**self.parameters.model_dump(), **changes}, where=f"{self.kind} preset {self.name!r}"
         )
         origin = self._origin or self
-        changed = _changed(parameters, since=origin.parameters)
+        changed = changed_fields(parameters, since=origin.parameters)
         if not changed:
             return origin
         return Preset(
@@ -247,5 +247,6 @@ class Preset:
         )
 
 
-def _changed(parameters: Parameters, *, since: Parameters) -> tuple[str, ...]:
+def changed_fields(parameters: Parameters, *, since: Parameters) -> tuple[str, ...]:
+    """The fields that differ from others of the same kind and engine, in the preset's order."""
     return tuple(name for name, value in parameters if value != getattr(since, name))

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastinfer.errors import PresetError
-from fastinfer.preset_library._toml import read_toml
 from fastinfer.preset_library.files import BUILT_IN, FILE_NAME, builtin_layer, read_layer, user_preset_files
 from fastinfer.preset_library.loader import preset_in
 from fastinfer.preset_library.preset import Preset
+from fastinfer.toml_file import read_toml
 
 __all__ = ["preset_toml", "save_preset"]
 

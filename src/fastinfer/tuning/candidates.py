@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from fastinfer.errors import PresetError
 from fastinfer.preset_library import Preset
+from fastinfer.preset_library.preset import changed_fields
 from fastinfer.tuning.ladders import Ladder
 
 __all__ = ["Candidate", "candidates", "changes_between", "with_room"]
@@ -61,8 +62,7 @@ def candidates(start: Preset, best: Preset, ladder: Ladder, tokens: int) -> list
 
 def changes_between(start: Preset, preset: Preset) -> dict[str, Any]:
     """The values of ``preset`` that differ from those of ``start``, in the preset's order."""
-    before = start.parameters.model_dump()
-    return {name: value for name, value in preset.parameters.model_dump().items() if before[name] != value}
+    return preset.parameters.model_dump(include=set(changed_fields(preset.parameters, since=start.parameters)))
 
 
 def with_room(parameters: Mapping[str, Any], tokens: int) -> dict[str, Any]:

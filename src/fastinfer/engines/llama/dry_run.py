@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fastinfer.child_process import calling
 from fastinfer.engines.llama.shape import ContextShape
 from fastinfer.errors import EngineUnavailableError, FastInferError, ModelLoadError
 
@@ -35,11 +36,6 @@ _MOST_CELLS: Final = 2**24
 _FUNCTION: Final = re.compile(r"^\w+: (?:error loading model: )?")
 #: The folder before the place in llama.cpp's sources, which is of whoever built it.
 _SOURCES: Final = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
-#: Isolated, so that neither the environment nor a file in the working directory decides what is imported; then its
-#: modules come from where ours do.
-_COMMAND: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from fastinfer.engines.llama.dry_run import main; main()"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ def dry_run(model: Path, contexts: Sequence[ContextShape]) -> tuple[ContextSizes
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "GGML_NO_BACKTRACE": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", _COMMAND, json.dumps(sys.path)],
+            calling(__name__, "main"),
             input=asked,
             capture_output=True,
             encoding="utf-8",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import queue
@@ -15,6 +14,7 @@ from typing import IO, Final
 
 from PIL import Image
 
+from fastinfer.child_process import calling
 from fastinfer.errors import EngineDeadError, EngineError, ImageDecodeError
 from fastinfer.images.decoder import Decoder
 from fastinfer.images.prepared import EngineImage
@@ -30,11 +30,6 @@ _PATIENCE: Final = 5.0
 _PIPE_BYTES: Final = 1 << 20
 #: Bytes of an image that are allowed whatever max_pixels is: it limits what is read, and tiles may be enlarged.
 _ALWAYS_ALLOWED: Final = 1 << 28
-#: Isolated, so that neither the environment nor a file in the working directory decides what is imported; then its
-#: modules come from where ours do.
-_COMMAND: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from fastinfer.images.processes.child import main; main()"
-)
 
 
 class DecodeProcesses:
@@ -137,11 +132,9 @@ class _Child:
     """One process."""
 
     def __init__(self) -> None:
-        if not sys.executable:
-            raise OSError("this interpreter does not know its own executable")
         self._owner = os.getpid()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _COMMAND, json.dumps(sys.path)],
+            calling("fastinfer.images.processes.child", "main"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=1 << 17,

@@ -12,17 +12,12 @@ import sys
 from dataclasses import asdict
 from typing import Any, Final
 
+from fastinfer.child_process import calling
 from fastinfer.errors import EngineUnavailableError
 
 __all__ = ["answer", "ask"]
 
 _SHOWN: Final = 300  # characters of what the process wrote last
-#: Isolated, so that neither the environment nor a file in the working directory decides what is imported; then its
-#: modules come from where ours do.
-_COMMAND: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from fastinfer.machine.checks.child import answer; answer(sys.argv[2])"
-)
 
 
 def ask(module: str, seconds: float) -> dict[str, Any]:
@@ -35,11 +30,9 @@ def ask(module: str, seconds: float) -> dict[str, Any]:
     Raises:
         EngineUnavailableError: no process can be started, it has crashed, or it has not answered in time.
     """
-    if not sys.executable:
-        raise EngineUnavailableError("this interpreter does not know its own executable")
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _COMMAND, json.dumps(sys.path), module],
+            calling(__name__, "answer", module),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fastinfer.machine.checks.check import Check, size_of, text_in
 from fastinfer.machine.checks.limits import read_limits
+from fastinfer.machine.memory import meminfo
 
 __all__ = ["MemoryReading", "judge", "read"]
 
@@ -54,10 +55,7 @@ def read(root: Path) -> MemoryReading:
     Args:
         root: folder that holds ``proc``, ``sys`` and ``dev``; ``/`` for this machine.
     """
-    sizes = {
-        key: int(number) * 1024
-        for key, number in re.findall(r"^(\w+):\s+(\d+) kB$", text_in(root / "proc/meminfo") or "", re.MULTILINE)
-    }
+    sizes = meminfo(root)
     limits = read_limits(root)
     available = [size for size in (sizes.get("MemAvailable"), limits.available) if size is not None]
     setting = re.search(r"\[(\w+)\]", text_in(root / "sys/kernel/mm/transparent_hugepage/enabled") or "")
