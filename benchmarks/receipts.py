@@ -266,9 +266,15 @@ def measure(name: str, model: str | None, seconds: float) -> None:
     kind, _, preset_name = name.partition("/")
     preset = fastinfer.preset(preset_name, kind=kind)  # type: ignore[arg-type]  it says what kinds there are
     command = f"python -m benchmarks.receipts --measure {name}" + (f" --model {Path(model).name}" if model else "")
-    found = measure_preset(preset, standard_workload(preset), model=model, seconds=seconds, command=command)
-    taken(preset).write_text(json.dumps(found.to_dict(), indent=1) + "\n", "utf-8")
-    print(f"{taken(preset).relative_to(ROOT)}: {found.figures.throughput:.4g} {found.figures.unit}")
+    found = measure_preset(preset, standard_workload(preset), model=model, seconds=seconds, command=command).to_dict()
+    # Not before the engine: it imports numpy, and llama.cpp's CUDA build does not load a model after that.
+    from .common import environment
+
+    # Only the model's name, and where a copy without its history ran, the commit that it is a copy of.
+    found["model"] = Path(found["model"]).name
+    found["environment"]["commit"] = environment()["commit"]
+    taken(preset).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    print(f"{taken(preset).relative_to(ROOT)}: {found['figures']['throughput']:.4g} a second")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import pytest
 import fastinfer
 from fastinfer.errors import EngineOutOfMemoryError, PresetError
 from fastinfer.planning import plan
+from gpu_memory import other_process_leaves
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is Linux's")
 
@@ -89,29 +90,17 @@ def test_what_is_neither_is_refused_before_anything_is_loaded(function: Any) -> 
 @pytest.mark.gpu
 @pytest.mark.parametrize("on_oom", ["raise", "adapt"])
 def test_a_gpu_that_others_fill_is_refused_before_llama_cpp_ends_the_process(babbler: Path, on_oom: str) -> None:
-    pynvml = pytest.importorskip("pynvml")
-    pynvml.nvmlInit()
     asked = fastinfer.preset("balanced", kind="chat").replace(n_ctx=2**22, chat_template="transcript")
     need, enough = (plan(asked.replace(n_ctx=size), model=babbler, gpu="H200").size for size in (asked.n_ctx, 32768))
     assert need - enough > 2**29, "there is room between them"
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    hold = pynvml.nvmlDeviceGetMemoryInfo(handle).free - (need + enough) // 2 - 600 * 2**20  # and torch's own context
-    holding = f"import torch, sys; held = torch.empty({hold}, dtype=torch.uint8, device='cuda'); print('held'); "
-    with subprocess.Popen(
-        [sys.executable, "-uc", holding + "sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        try:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "held\n"
-            if on_oom == "raise":
-                with pytest.raises(
-                    EngineOutOfMemoryError, match=r"The first step that would fit: .*n_ctx 4194304 -> 32768"
-                ):
-                    fastinfer.llm(asked, model=babbler)
-                return
-            with fastinfer.llm(asked, model=babbler, on_oom="adapt") as llm:
-                used = {each.field: each.used for each in llm.provenance.adjustments}
-                assert used["n_ctx"] == 32768
-                assert llm.chat("hello", max_tokens=4, ignore_eos=True).usage.completion_tokens == 4
-        finally:
-            other.kill()
+    with other_process_leaves((need + enough) // 2):
+        if on_oom == "raise":
+            with pytest.raises(
+                EngineOutOfMemoryError, match=r"The first step that would fit: .*n_ctx 4194304 -> 32768"
+            ):
+                fastinfer.llm(asked, model=babbler)
+            return
+        with fastinfer.llm(asked, model=babbler, on_oom="adapt") as llm:
+            used = {each.field: each.used for each in llm.provenance.adjustments}
+            assert used["n_ctx"] == 32768
+            assert llm.chat("hello", max_tokens=4, ignore_eos=True).usage.completion_tokens == 4
