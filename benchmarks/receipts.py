@@ -260,6 +260,10 @@ def digest(kind: str, parameters: Json) -> str:
 
 
 def measure(name: str, model: str | None, seconds: float) -> None:
+    if name.startswith("chat/"):
+        # Before anything that imports numpy: a build with a C++ library of its own crashes while it loads a model
+        # where another one was there first.
+        import llama_cpp  # noqa: F401
     from fastinfer.verifying import measure as measure_preset
     from fastinfer.verifying import standard_workload
 
@@ -267,8 +271,7 @@ def measure(name: str, model: str | None, seconds: float) -> None:
     preset = fastinfer.preset(preset_name, kind=kind)  # type: ignore[arg-type]  it says what kinds there are
     command = f"python -m benchmarks.receipts --measure {name}" + (f" --model {Path(model).name}" if model else "")
     found = measure_preset(preset, standard_workload(preset), model=model, seconds=seconds, command=command).to_dict()
-    # Not before the engine: it imports numpy, and llama.cpp's CUDA build does not load a model after that.
-    from .common import environment
+    from .common import environment  # after the engine, for the same reason
 
     # Only the model's name, and where a copy without its history ran, the commit that it is a copy of.
     found["model"] = Path(found["model"]).name
