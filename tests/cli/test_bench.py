@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,15 @@ def test_piped_output_is_lines_of_figures(bench: Any) -> None:
     assert "12 items a round, 2 rounds" in result.stderr
 
 
-def test_json_is_a_receipt(bench: Any) -> None:
+def test_json_is_a_receipt(bench: Any, samples: Path) -> None:
     result = bench("--rounds", "1", "--json", "--concurrency", "2")
     assert result.exit_code == 0
     receipt = Receipt.from_dict(json.loads(result.stdout))
     assert (receipt.workload.concurrency, receipt.workload.labels, receipt.rounds) == (2, 2, 1)
-    assert receipt.command == "fastinfer bench small"
+    images = shlex.quote(str(samples))
+    assert receipt.command == (
+        f"fastinfer bench small --images {images} --labels car,tree --concurrency 2 --rounds 1 --json"
+    )
 
 
 @pytest.mark.slow

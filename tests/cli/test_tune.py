@@ -39,7 +39,7 @@ def test_json_is_what_the_library_returns_the_plot_is_written_and_the_preset_sav
     found = json.loads(result.stdout)
     assert found["goal"] == {"kind": "classify", "aim": "throughput", "limit": None}
     assert found["points"][0]["verdict"] == "given"
-    assert found["receipt"]["command"].startswith("fastinfer tune small --aim throughput")
+    assert found["receipt"]["command"].endswith(" --save mine --plot curve.png --json")
     assert found["receipt"]["workload"]["labels"] == 2
     assert Path("curve.png").read_bytes().startswith(b"\x89PNG")
     assert "saved as mine in" in result.stderr

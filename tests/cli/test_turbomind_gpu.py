@@ -19,8 +19,9 @@ CHECKPOINT = Path(__file__).resolve().parents[2] / "training/embedded"
 def test_bench_prints_a_receipt_and_nothing_else() -> None:
     command = ["bench", "prod", "--kind", "classify", "--model", str(CHECKPOINT), "--seconds", "3", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "fastinfer", *command], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-m", "fastinfer", *command], capture_output=True, text=True, check=False, timeout=120
     )
+    assert done.returncode == 0, done.stderr
     receipt = Receipt.from_dict(json.loads(done.stdout))
     assert receipt.preset == "prod"
     assert receipt.engine.startswith("TurboMind")

@@ -57,3 +57,8 @@ def test_a_checkout_has_a_commit_and_says_when_its_files_were_changed(tmp_path: 
     assert _commit(tmp_path) == head
     file.write_text("2\n")
     assert _commit(tmp_path) == f"{head}+changes"
+
+
+def test_a_copy_without_its_history_may_be_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTINFER_COMMIT", "0123abcd")
+    assert Environment.here().commit == "0123abcd"

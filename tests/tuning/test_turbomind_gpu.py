@@ -35,7 +35,7 @@ def test_candidates_are_loaded_beside_the_best_and_the_result_classifies() -> No
     first, *others = tuned.points
     assert first.verdict in ("given", "best")
     verdicts = {point.name: point.verdict for point in others}
-    assert verdicts["max_batch_size 1"] == "dropped", verdicts
+    assert verdicts["max_batch_size=1"] == "dropped", verdicts
     failed = next(point for point in others if "cache_max_entry_count" in point.changes)
     assert failed.verdict == "failed"
     assert "does not fit" in failed.why

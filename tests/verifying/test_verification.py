@@ -65,7 +65,7 @@ def test_of_waiting_times_less_is_better(factor: float, verdict: str) -> None:
     [
         ({"environment": {"gpus": ("NVIDIA A100",)}}, "the GPU is another"),
         ({"model": "other/Model-1B"}, "the model was internvl3-8b (random weights) then and is other/Model-1B here"),
-        ({"prompt_tokens": 10}, "an item had 299 tokens of prompt then and has 0 here"),
+        ({"prompt_tokens": 10}, "an item had 302 tokens of prompt then and has 0 here"),
     ],
 )
 def test_another_machine_model_or_work_is_shown_and_not_judged(changed: dict[str, Any], why: str) -> None:
@@ -92,24 +92,18 @@ def test_what_differs_is_said_in_words() -> None:
     found = confront(PRESET.replace(quant_policy=0), RECEIPT, changed, load=40.0)
     assert set(found.surroundings) == {
         "driver: 580.159.04 then, 590.1 here",
-        "model: internvl3-8b (random weights) then, /models/InternVL3-8B-hf here",
-        "commit: 84faa7a0 then, 01234567+changes here",
+        "commit: b806471f then, 01234567+changes here",
         "torch: 2.11.0 then, 2.12.0 here",
         "preset: quant_policy 4 then, 0 in this preset",
         "other programs: 40.0 wanted one of the 16 cores beforehand",
     }
 
 
-def test_pictures_that_are_not_in_the_package_are_said_to_have_a_stand_in() -> None:
-    embedded = preset("embedded", kind="classify")
-    (receipt,) = embedded.receipts
-    assert any("stand in for them" in line for line in confront(embedded, receipt, receipt).surroundings)
-
-
 def test_figures_that_one_of_the_two_lacks_are_left_out() -> None:
     balanced: Preset = preset("balanced")
     (receipt,) = balanced.receipts
-    names = [check.name for check in confront(balanced, receipt, receipt).checks]
+    less = replace(receipt, figures=replace(receipt.figures, latency_p50=None, latency_p95=None))
+    names = [check.name for check in confront(balanced, less, receipt).checks]
     assert names == ["throughput", "ttft_p50", "ttft_p95", "inter_token_p50", "inter_token_p95"]
     loaded = here()
     loaded = replace(loaded, figures=replace(loaded.figures, latency_load="8 at a time"))
@@ -123,7 +117,7 @@ def test_text_html_rich_and_json_say_the_same() -> None:
     written = io.StringIO()
     Console(file=written, width=200).print(found)
     for text in (str(found), written.getvalue(), found._repr_html_()):
-        for said in ("prod (classify): clearly slower", "50 images/s", "0.43", "clearly worse", "23.64 ms"):
+        for said in ("prod (classify): clearly slower", "50 images/s", "0.46", "clearly worse", "36.17 ms"):
             assert said in text
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert data["ok"] is False

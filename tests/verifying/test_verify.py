@@ -25,7 +25,7 @@ def small() -> fastinfer.Preset:
 
 def test_the_receipts_work_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     (receipt,) = small().receipts
-    assert receipt.workload.labels == 100
+    assert receipt.workload.labels == 10
     less = replace(receipt, workload=replace(receipt.workload, items=8))
     monkeypatch.setattr("fastinfer.preset_library.receipts._receipts", lambda: (less,))
     found = verify(small(), seconds=0.01)
@@ -33,12 +33,12 @@ def test_the_receipts_work_is_done_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.here.workload == less.workload
     assert (found.here.rounds, found.here.figures.items, found.here.figures.errors) == (1, 8, 0)
     assert found.here.figures.throughput > 0
-    assert [check.name for check in found.checks] == ["throughput"]
+    assert [check.name for check in found.checks] == ["throughput", "latency_p50", "latency_p95"]
     assert "preset: workers 0 then, 1 in this preset" in found.surroundings
 
 
 def test_rounds_are_as_many_as_the_time_allows() -> None:
-    work = Workload("generated PNG files of 256 px", 2, labels=2)
+    work = Workload("generated JPEG files of 448 px", 2, labels=2)
     found = measure(small(), work, seconds=30.0, command="test")
     assert found.rounds == 9
     assert found.command == "test"

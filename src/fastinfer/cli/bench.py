@@ -8,7 +8,7 @@ import typer
 
 from fastinfer.cli import output
 from fastinfer.cli.inputs import read_labels
-from fastinfer.cli.options import Debug, Json
+from fastinfer.cli.options import Debug, Json, as_typed
 from fastinfer.cli.sample import Images, Labels, Model, Prompts, ReplyTokens, SampleKind, read_sample
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _COUNTS = ("items", "errors", "tokens", "prompt_tokens", "cached_tokens")
 
 
 def bench(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="PRESET", help="The preset to measure.")] = "embedded",
     images: Images = None,
     prompts: Prompts = None,
@@ -39,7 +40,7 @@ def bench(
     max_tokens: ReplyTokens = 128,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="How often a sample is gone through.")] = 3,
     seconds: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long is measured without a sample.")
+        float, typer.Option("--seconds", min=0, metavar="SECONDS", help="How long is measured without a sample.")
     ] = 60,
     json: Json = False,
     debug: Debug = False,
@@ -58,7 +59,7 @@ def bench(
     sample = read_sample(images, prompts, kind)
     if sample is None and (labels or concurrency):
         raise typer.BadParameter("--labels and --concurrency go with a sample: give --images or --prompts.")
-    command = f"fastinfer bench {name}"
+    command = as_typed(context)
 
     from fastinfer.measuring import take_receipt
     from fastinfer.preset_library import preset

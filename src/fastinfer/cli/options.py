@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Debug", "Json", "Labels", "LabelsFile", "PresetKind", "wants_traceback"]
+__all__ = ["Debug", "Json", "Labels", "LabelsFile", "PresetKind", "as_typed", "wants_traceback"]
 
 _KEY = "fastinfer.debug"
 
@@ -29,6 +30,23 @@ def _remember(context: typer.Context, asked: bool) -> bool:
 def wants_traceback(context: Any) -> bool:
     """Whether errors are to be shown with their traceback."""
     return bool(context.meta.get(_KEY)) or os.environ.get("FASTINFER_TRACEBACK", "") not in ("", "0")
+
+
+def as_typed(context: typer.Context) -> str:
+    """The command with what was given to it, for a shell; options that were left out are left out."""
+    words = ["fastinfer", context.command.name or ""]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[parameter.name or ""]
+        option = [] if parameter.param_type_name == "argument" else parameter.opts[:1]
+        if isinstance(value, bool):
+            words += option
+            continue
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            words += [*option, str(each.value if isinstance(each, Enum) else each)]
+    return shlex.join(words)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]

@@ -13,7 +13,7 @@ import typer
 from fastinfer.cli import output
 from fastinfer.cli.entry import INTERRUPTED
 from fastinfer.cli.inputs import read_labels
-from fastinfer.cli.options import Debug, Json
+from fastinfer.cli.options import Debug, Json, as_typed
 from fastinfer.cli.sample import Images, Labels, Model, Prompts, ReplyTokens, SampleKind, read_sample
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class TuningAim(str, Enum):
 
 
 def tune(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="PRESET", help="The preset to start from.")],
     images: Images = None,
     prompts: Prompts = None,
@@ -95,7 +96,7 @@ def tune(
         budget=budget,
         max_tokens=max_tokens,
         progress=not json and sys.stderr.isatty(),
-        command=f"fastinfer tune {name} --aim {aim.value} --budget {budget:g}",
+        command=as_typed(context),
     )
     _show(tuned, json)
     if plot is not None:

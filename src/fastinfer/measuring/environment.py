@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -39,8 +40,8 @@ class Environment:
         driver: version of the NVIDIA driver; None without one.
         python: version.
         fastinfer: version.
-        commit: of the checkout that fastinfer runs from, with "+changes" where files in it were changed; None where it
-            is no checkout.
+        commit: FASTINFER_COMMIT where that is set, for copies without their history; else that of the checkout that
+            fastinfer runs from, with "+changes" where files in it were changed; None where it is no checkout.
         versions: of the engines and what they stand on, by package.
     """
 
@@ -76,7 +77,7 @@ class Environment:
             driver=_driver(_DRIVER),
             python=platform.python_version(),
             fastinfer=__version__,
-            commit=_commit(Path(__file__).resolve().parents[3]),
+            commit=os.environ.get("FASTINFER_COMMIT") or _commit(Path(__file__).resolve().parents[3]),
             versions=_versions(),
         )
 

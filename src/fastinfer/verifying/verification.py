@@ -10,7 +10,6 @@ from fastinfer.measuring import Figures, Receipt
 from fastinfer.preset_library import Preset
 from fastinfer.preset_library.receipts import differences
 from fastinfer.showing import Report, Section
-from fastinfer.verifying.workloads import PICTOGRAMS
 
 __all__ = ["CLEARLY", "FigureCheck", "Verdict", "Verification", "confront"]
 
@@ -212,6 +211,7 @@ def _same_model(name: str) -> str:
 
 def _surroundings(preset: Preset, receipt: Receipt, here: Receipt) -> Iterator[str]:
     then, now = receipt.environment, here.environment
+    model = receipt.model if _same_model(receipt.model) == _same_model(here.model) else here.model
     pairs = [
         ("GPU", ", ".join(then.gpus), ", ".join(now.gpus)),
         ("driver", then.driver, now.driver),
@@ -220,7 +220,7 @@ def _surroundings(preset: Preset, receipt: Receipt, here: Receipt) -> Iterator[s
         ("system", then.system, now.system),
         ("device", receipt.device, here.device),
         ("engine", receipt.engine, here.engine),
-        ("model", receipt.model, here.model),
+        ("model", receipt.model, model),
         ("Python", then.python, now.python),
         ("fastinfer", then.fastinfer, now.fastinfer),
         ("commit", _short(then.commit), _short(now.commit)),
@@ -231,8 +231,6 @@ def _surroundings(preset: Preset, receipt: Receipt, here: Receipt) -> Iterator[s
             yield f"{what}: {before or 'none'} then, {after or 'none'} here"
     for field in differences(receipt, preset):
         yield f"preset: {field}"
-    if receipt.workload.name == PICTOGRAMS:
-        yield "work: the pictures of the receipt are not in the package; drawings of the same size stand in for them"
 
 
 def _short(commit: str | None) -> str | None:

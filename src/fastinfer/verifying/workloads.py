@@ -7,7 +7,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from fastinfer.engines.cores import usable_cores
 from fastinfer.errors import PresetError
@@ -17,12 +17,9 @@ from fastinfer.preset_library import LlamaChatParameters, Preset, TurbomindClass
 if TYPE_CHECKING:
     from fastinfer.chat.model import LLM
 
-__all__ = ["PICTOGRAMS", "image_files", "label_set", "prompt_tokens", "prompts", "standard_workload"]
+__all__ = ["image_files", "label_set", "prompt_tokens", "prompts", "standard_workload"]
 
 PHOTOGRAPHS: Final = "generated JPEG files of 448 px"
-DRAWINGS: Final = "generated PNG files of 256 px"
-#: Work of the project's own benchmarks whose pictures are not in the package; drawings stand in for them.
-PICTOGRAMS: Final = "PNG files of 256 px, pictograms"
 _PROMPTS: Final = "prompts of {} tokens, random words"
 
 _THINGS: Final = (
@@ -53,12 +50,10 @@ def image_files(workload: Workload) -> list[bytes]:
     Raises:
         PresetError: there are none of this name.
     """
-    makers = {PHOTOGRAPHS: _photograph, DRAWINGS: _drawing, PICTOGRAMS: _drawing}
-    maker = makers.get(workload.name)
-    if maker is None:
+    if workload.name != PHOTOGRAPHS:
         raise _unknown(workload)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(maker, range(workload.items)))
+        return list(pool.map(_photograph, range(workload.items)))
 
 
 def label_set(workload: Workload) -> list[str] | None:
@@ -117,25 +112,8 @@ def _photograph(seed: int) -> bytes:
     waves /= waves.std(axis=(1, 2), keepdims=True)
     light, colour = waves[0], waves - waves.mean(axis=0)
     pixels = 128 + 50 * light[..., None] + 15 * colour.transpose(1, 2, 0)
-    return _encoded(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), "JPEG")
-
-
-def _drawing(seed: int) -> bytes:
-    """A PNG file of a few plain shapes on white."""
-    side, choice = 256, random.Random(seed)
-    image = Image.new("RGB", (side, side), "white")
-    pen = ImageDraw.Draw(image)
-    for _ in range(6):
-        left, top = choice.randrange(side // 2), choice.randrange(side // 2)
-        box = (left, top, left + choice.randrange(32, side // 2), top + choice.randrange(32, side // 2))
-        fill = (choice.randrange(256), choice.randrange(256), choice.randrange(256))
-        choice.choice((pen.ellipse, pen.rectangle))(box, fill=fill)
-    return _encoded(image, "PNG")
-
-
-def _encoded(image: Image.Image, form: str) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, form, quality=90)
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 

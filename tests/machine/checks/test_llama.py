@@ -32,6 +32,8 @@ def test_the_build_of_this_machine_loads_and_fits_its_cpu(by_name: Any) -> None:
     assert tuple(map(int, reading.version.split(".")[:3])) >= (0, 3, 36)
     found = by_name(rows(reading, flags=None))
     assert found["llama-cpp-python"].found == reading.version
+    assert not reading.own_cpp
+    assert "C++ library of llama.cpp" not in found
     assert "OPENMP" not in found["CPU features of llama.cpp"].found
 
 
@@ -60,6 +62,14 @@ def test_a_crash_by_an_unknown_instruction_is_a_build_for_another_cpu(by_name: A
     assert row.status == "fail"
     assert "built for a CPU that has more" in row.meaning
     assert row.remedy.startswith("CMAKE_ARGS='-DGGML_NATIVE=ON' pip install ")
+
+
+def test_a_build_with_a_cpp_library_of_its_own_is_to_be_loaded_beside_the_systems(by_name: Any) -> None:
+    name, own = "C++ library of llama.cpp", dataclasses.replace(PLAIN, own_cpp=True)
+    row = by_name(rows(own))[name]
+    assert (row.status, row.remedy) == ("warn", "export LD_PRELOAD=libstdc++.so.6")
+    assert "segmentation fault" in row.meaning
+    assert name not in by_name(rows(own, environment={"LD_PRELOAD": "/lib/libstdc++.so.6"}))
 
 
 def test_a_build_for_the_cpu_is_right_without_a_gpu_and_a_waste_with_one(by_name: Any, h200: Gpu, p100: Gpu) -> None:

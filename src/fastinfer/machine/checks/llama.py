@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from fastinfer.engines.turbomind.gpus import Gpu
@@ -18,6 +20,8 @@ __all__ = ["LlamaReading", "judge", "read", "take"]
 _AREA: Final = "engines"
 _PATIENCE: Final = 30.0  # seconds; the first call to a GPU's driver takes some of them
 _LIBRARY: Final = "LLAMA_CPP_LIB_PATH"  # where llama-cpp-python looks for the library in place of its own
+_PRELOAD: Final = "LD_PRELOAD"  # what Linux loads into a process before anything else
+_CPP: Final = "libstdc++.so.6"
 #: What ggml calls an instruction set, and what the kernel does (/proc/cpuinfo, "flags" or "Features").
 _FLAGS: Final = {
     "SSE3": "pni", "SSSE3": "ssse3", "AVX": "avx", "AVX2": "avx2", "F16C": "f16c", "FMA": "fma", "BMI2": "bmi2",
@@ -41,6 +45,7 @@ class LlamaReading:
         system: what ``llama_print_system_info`` says: instruction sets, and for CUDA the architectures.
         devices: the GPUs it sees by its own names; None where it does not tell.
         runtime: the CUDA run-time library it loaded, by CUDA's number, or None.
+        own_cpp: the C++ library is inside it, in place of the system's that other packages use.
     """
 
     problem: str = ""
@@ -50,6 +55,7 @@ class LlamaReading:
     system: str = ""
     devices: Sequence[str] | None = None
     runtime: int | None = None
+    own_cpp: bool = False
 
 
 def take(seconds: float = _PATIENCE) -> LlamaReading:
@@ -67,7 +73,7 @@ def take(seconds: float = _PATIENCE) -> LlamaReading:
 def read() -> LlamaReading:
     """Load llama.cpp into this process, no model, and ask it."""
     try:
-        from fastinfer.engines.llama.binding import VERSION, llama
+        from fastinfer.engines.llama.binding import VERSION, ggml, llama
         from fastinfer.engines.llama.devices import gpu_names
     except EngineUnavailableError as error:
         return LlamaReading(problem=error.message, advice=error.hint or "")
@@ -77,7 +83,14 @@ def read() -> LlamaReading:
         system=llama.llama_print_system_info().decode("utf-8", "replace"),
         devices=gpu_names(),
         runtime=loaded_runtime(),
+        own_cpp=sys.platform.startswith("linux") and not _asks_for_cpp(Path(ggml._name)),
     )
+
+
+def _asks_for_cpp(library: Path) -> bool:
+    """Whether a shared library names one of the C++ libraries among those it needs."""
+    content = library.read_bytes()
+    return b"libstdc++.so" in content or b"libc++.so" in content
 
 
 def judge(
@@ -112,6 +125,14 @@ def judge(
     yield Check(_AREA, name, "ok", reading.version, "Loads, is a supported version, and has every function in use.")
     yield _gpu_support(reading, gpus, wanted)
     yield from against_driver("llama.cpp", reading.runtime, driver)
+    if reading.own_cpp and _CPP not in environment.get(_PRELOAD, ""):
+        # Seen with a CUDA build: import numpy, then load a model; or load a model, then draw with matplotlib.
+        yield Check(
+            *(_AREA, "C++ library of llama.cpp", "warn", "one of its own inside"),
+            "Packages such as numpy and matplotlib use the system's. Where both are in a process, loading a model or "
+            "drawing can end it with a segmentation fault.",
+            f"export {_PRELOAD}={_CPP}",
+        )
     yield _instruction_sets(reading.system, flags, wanted)
 
 
