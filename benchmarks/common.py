@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from fastinfer.measuring import Environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -26,38 +26,18 @@ sys.path.insert(0, str(ROOT / "training"))
 from concepts import EVERYDAY  # noqa: E402, F401  from training/, on the path only now; the scripts take it from here
 
 
-def environment() -> dict[str, object]:
-    """Hardware, versions and commit of this run."""
-    cpu = "unknown"
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "src", "benchmarks", ":!benchmarks/results"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    packages = ("llama-cpp-python", "numpy", "pillow")
-    return {
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in packages},
-        # Where a copy without its history runs, whoever copied it says what it is.
-        "commit": os.environ.get("FASTINFER_COMMIT")
-        or commit.stdout.strip() + ("+changes" if changed.stdout.strip() else ""),
-    }
+def environment() -> dict[str, Any]:
+    """Hardware, versions and commit of this run, with "+changes" where source or benchmarks are not as committed."""
+    found = Environment.here().to_dict()
+    if "FASTINFER_COMMIT" not in os.environ:
+        found["commit"] = _git("rev-parse", "HEAD")
+        if _git("status", "--porcelain", "src", "benchmarks", ":!benchmarks/results"):
+            found["commit"] += "+changes"
+    return found
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def save(name: str, command: str, figures: dict[str, object]) -> None:

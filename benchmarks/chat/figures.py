@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
-
+from .. import common
 from .workload import Record, Run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -122,30 +118,13 @@ def cpu_seconds(own: Sequence[int]) -> float:
 
 def environment(model: Path, binaries: Path | None) -> dict[str, Any]:
     """Hardware, versions, commit, and the model's file."""
-    cpu = "unknown"
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
-    commit = os.environ.get("FASTINFER_COMMIT")  # for a copy that is no checkout
-    if commit is None:
-        status = ["git", "-C", str(ROOT), "status", "--porcelain", "src", "benchmarks", ":!benchmarks/results"]
-        changes = "+changes" if _output(status) else ""
-        commit = (_output(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or "unknown") + changes
-    gpus = _output(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
-    versions = {"llama_cpp_python": llama_cpp.__version__, "numpy": importlib.metadata.version("numpy")}
     built = _output([str(binaries / "llama-server"), "--version"]) if binaries else ""
     return {
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **common.environment(),
         "load_average_before": round(os.getloadavg()[0], 2),
-        "gpus": gpus.splitlines(),
-        "python": platform.python_version(),
-        "versions": versions,
         "llama_cpp": next((line for line in built.splitlines() if line.startswith("version")), "unknown"),
         "library": os.environ.get("LLAMA_CPP_LIB_PATH", "of llama-cpp-python"),
         "model": {"file": model.name, "bytes": model.stat().st_size},
-        "commit": commit,
     }
 
 

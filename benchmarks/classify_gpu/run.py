@@ -6,7 +6,6 @@ from __future__ import annotations
 import llama_cpp  # noqa: F401  isort: skip
 
 import argparse
-import importlib.metadata
 import os
 import signal
 import sys
@@ -31,7 +30,6 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "quant": quant,
 }
 CURVE = "curve"
-_PACKAGES = ("numpy", "pillow", "torch", "transformers", "lmdeploy", "llama-cpp-python")
 
 
 def arguments() -> argparse.Namespace:
@@ -64,23 +62,12 @@ def contenders(given: list[str] | None, part: str) -> list[str]:
     return [name for name in CONTENDERS if name != EMBEDDED] if part == "throughput" else [OURS]
 
 
-def versions() -> dict[str, str]:
-    """Versions of what is installed of the packages that matter."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def machine(model: Path) -> dict[str, Any]:
     """Hardware, versions and commit; and the model, whose files are in a folder."""
     found = environment(model, None)
     del found["llama_cpp"], found["library"]
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    return {**found, "versions": {**found["versions"], **versions()}, "model": {"name": model.name, "bytes": weights}}
+    return {**found, "model": {"name": model.name, "bytes": weights}}
 
 
 def show(content: dict[str, Any]) -> None:

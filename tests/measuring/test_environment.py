@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
+import sys
 from pathlib import Path
 
+import PIL
 import pytest
 
 from fastinfer import __version__
@@ -62,3 +65,16 @@ def test_a_checkout_has_a_commit_and_says_when_its_files_were_changed(tmp_path: 
 def test_a_copy_without_its_history_may_be_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTINFER_COMMIT", "0123abcd")
     assert Environment.here().commit == "0123abcd"
+
+
+def test_a_package_that_was_unpacked_and_not_installed_has_the_version_of_what_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def not_installed(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    monkeypatch.setitem(sys.modules, "lmdeploy", None)
+    found = Environment.here().versions
+    assert found["pillow"] == PIL.__version__
+    assert "lmdeploy" not in found

@@ -12,14 +12,9 @@ import typer
 
 from fastinfer.cli import output
 
-__all__ = ["IMAGE_SUFFIXES", "STDIN", "Image", "find_images", "read_labels", "read_text"]
+__all__ = ["STDIN", "Image", "find_images", "read_labels", "read_text"]
 
 STDIN = "-"
-#: What counts as an image in a folder. A file that is named itself may be called anything.
-IMAGE_SUFFIXES = (
-    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
-    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-)
 
 
 class Image(NamedTuple):
@@ -104,9 +99,9 @@ def _read_stdin() -> bytes:
 
 
 def _images_below(folder: str) -> list[str]:
-    from fastinfer.images.folder import files_below
+    from fastinfer.images.folder import images_below
 
     try:
-        return [str(path) for path in files_below(folder, IMAGE_SUFFIXES)]
+        return [str(path) for path in images_below(folder)]
     except OSError as error:
         raise typer.BadParameter(f"cannot list the folder {error.filename}: {error.strerror}.") from error

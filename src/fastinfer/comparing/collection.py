@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fastinfer.classify.labels import check_labels
 from fastinfer.errors import ImageDecodeError, LabelError
-from fastinfer.images import DEFAULT_FORMATS, ImageSource, describe_source
-from fastinfer.images.folder import files_below
+from fastinfer.images import ImageSource, describe_source
+from fastinfer.images.folder import images_below
 
 __all__ = ["Collection", "Item", "collect"]
 
@@ -117,7 +117,7 @@ def _of_folder(folder: Path, labels: Iterable[str] | None) -> Collection:
             f"There is no folder {folder}.", hint="Pass a folder of images; for single files, a list of their paths."
         )
     try:
-        paths = files_below(folder, _suffixes())
+        paths = images_below(folder)
     except OSError as error:
         raise ImageDecodeError(
             f"The folder {error.filename} cannot be listed: {error.strerror or error}.", hint="Make it readable."
@@ -133,14 +133,6 @@ def _of_folder(folder: Path, labels: Iterable[str] | None) -> Collection:
         truth = (None,) * len(paths)
     names, known = _matched(None if named is None else named.names, truth if any(truth) else None)
     return Collection(names, len(paths), True, [str(path) for path in paths], known, folder)
-
-
-def _suffixes() -> set[str]:
-    """The endings of files in the formats that are read, in lower case."""
-    from PIL import Image
-
-    formats = {*DEFAULT_FORMATS, "MPO", "DIB"}  # forms of JPEG and BMP that Pillow counts apart
-    return {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
 
 
 def _matched(

@@ -1,23 +1,29 @@
-"""The files in a folder that are to be read as images."""
+"""The images in a folder, by the names of its files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
-__all__ = ["files_below"]
+__all__ = ["IMAGE_SUFFIXES", "images_below"]
+
+#: Endings of the formats that are read by default. A file that is named itself may be called anything.
+IMAGE_SUFFIXES: Final = frozenset(
+    (
+        *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    )
+)
 
 
-def files_below(folder: str | os.PathLike[str], suffixes: Collection[str]) -> list[Path]:
-    """Every file with one of these endings at any depth, sorted folder by folder.
+def images_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """Every file that is called an image at any depth, sorted folder by folder.
 
     Hidden files and folders are editors' and file managers' own, and skipped.
 
     Args:
         folder: where to look.
-        suffixes: endings in lower case, with their dots; those of files count in any case.
 
     Raises:
         OSError: a folder cannot be listed.
@@ -25,8 +31,8 @@ def files_below(folder: str | os.PathLike[str], suffixes: Collection[str]) -> li
     found = []
     for where, folders, files in os.walk(folder, onerror=_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        wanted = (name for name in files if not name.startswith(".") and Path(name).suffix.lower() in suffixes)
-        found += [Path(where, name) for name in wanted]
+        paths = (Path(where, name) for name in files if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     return sorted(found, key=lambda path: path.parts)
 
 

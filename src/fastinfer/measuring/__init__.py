@@ -11,7 +11,7 @@ from fastinfer.measuring.chat import measure_chat
 from fastinfer.measuring.classify import measure_classify
 from fastinfer.measuring.environment import Environment
 from fastinfer.measuring.figures import Figures, spread, summarise
-from fastinfer.measuring.receipt import Receipt, Workload, take_receipt
+from fastinfer.measuring.receipt import Receipt, Workload, measure_preset, take_receipt
 
 __all__ = [
     "Environment",
@@ -23,6 +23,7 @@ __all__ = [
     "judge",
     "measure_chat",
     "measure_classify",
+    "measure_preset",
     "spread",
     "summarise",
     "take_receipt",

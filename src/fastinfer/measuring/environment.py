@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -22,6 +23,7 @@ __all__ = ["Environment"]
 
 #: What decides how fast an answer comes; those that are not installed are left out.
 _PACKAGES: Final = ("llama-cpp-python", "lmdeploy", "torch", "transformers", "numpy", "pillow")
+_MODULES: Final = {"llama-cpp-python": "llama_cpp", "pillow": "PIL"}  # where it has another name
 _DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
@@ -42,7 +44,7 @@ class Environment:
         fastinfer: version.
         commit: FASTINFER_COMMIT where that is set, for copies without their history; else that of the checkout that
             fastinfer runs from, with "+changes" where files in it were changed; None where it is no checkout.
-        versions: of the engines and what they stand on, by package.
+        versions: of the engines and what they stand on, by package, as far as they are installed or loaded.
     """
 
     when: str
@@ -124,7 +126,10 @@ def _versions() -> dict[str, str]:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            continue
+            # Unpacked rather than installed; not imported for this.
+            loaded = sys.modules.get(_MODULES.get(package, package))
+            if version := getattr(loaded, "__version__", None):
+                found[package] = str(version)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from fastinfer.preset_library import preset as find_preset
 if TYPE_CHECKING:
     from fastinfer.provenance import Provenance
 
-__all__ = ["Receipt", "Workload", "take_receipt"]
+__all__ = ["Receipt", "Workload", "measure_preset", "take_receipt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +163,63 @@ def take_receipt(
         PresetError, ModelNotFoundError and the other errors of :func:`fastinfer.classifier` and :func:`fastinfer.llm`.
         FastInferError: every item of the sample failed; the first one's error.
     """
-    # Imported here so that a receipt can be read without them.
-    from fastinfer.chat.opening import llm
-    from fastinfer.classify.opening import classifier
-
     chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind)
     items = list(sample)
-    if chosen.kind == "chat":
-        workload = Workload(name, len(items), concurrency, max_tokens=max_tokens)
-        with llm(chosen, model=model) as loaded:
-            measured = [
-                measure_chat(loaded, items, max_tokens=max_tokens, concurrency=concurrency) for _ in range(rounds + 1)
-            ]
-            return Receipt.of(chosen, loaded.provenance, workload, measured[1:], command=command)
     chosen_labels = None if labels is None else list(labels)
-    workload = Workload(name, len(items), concurrency, labels=None if chosen_labels is None else len(chosen_labels))
-    with classifier(chosen, labels=chosen_labels, model=model) as opened:
-        measured = [measure_classify(opened, items, concurrency=concurrency) for _ in range(rounds + 1)]
-        return Receipt.of(chosen, opened.provenance, workload, measured[1:], command=command)
+    chats = chosen.kind == "chat"
+    workload = Workload(
+        name,
+        len(items),
+        concurrency,
+        max_tokens=max_tokens if chats else None,
+        labels=None if chats or chosen_labels is None else len(chosen_labels),
+    )
+
+    def all_rounds(one: Callable[[], Figures]) -> list[Figures]:
+        return [one() for _ in range(rounds + 1)][1:]
+
+    return measure_preset(
+        chosen, workload, lambda _: items, model=model, labels=chosen_labels, rounds=all_rounds, command=command
+    )
+
+
+def measure_preset(
+    preset: Preset,
+    workload: Workload,
+    items: Callable[[Any], Sequence[Any]],
+    *,
+    model: str | os.PathLike[str] | None,
+    labels: Sequence[str] | None,
+    rounds: Callable[[Callable[[], Figures]], list[Figures]],
+    command: str,
+) -> Receipt:
+    """Load a preset's model, do some work in rounds, and close it.
+
+    Args:
+        preset: what to measure.
+        workload: what the receipt says of the work; how many ask at once and how long replies are is taken from it.
+        items: the images or prompts of a round, given the classifier or the model.
+        model: as :func:`fastinfer.classifier` or :func:`fastinfer.llm` takes it.
+        labels: for images.
+        rounds: does rounds by calling what it is given, and returns those that count, one at least.
+        command: what is to stand in the receipt.
+
+    Raises:
+        FastInferError: as :func:`fastinfer.classifier` and :func:`fastinfer.llm`; or every item failed.
+    """
+    # Imported here so that a receipt can be read without them.
+    if preset.kind == "chat":
+        from fastinfer.chat.opening import llm
+
+        tokens = workload.max_tokens or 128
+        with llm(preset, model=model) as loaded:
+            work = items(loaded)
+            measured = rounds(lambda: measure_chat(loaded, work, max_tokens=tokens, concurrency=workload.concurrency))
+            return Receipt.of(preset, loaded.provenance, workload, measured, command=command)
+
+    from fastinfer.classify.opening import classifier
+
+    with classifier(preset, labels=labels, model=model) as opened:
+        images = items(opened)
+        measured = rounds(lambda: measure_classify(opened, images, concurrency=workload.concurrency))
+        return Receipt.of(preset, opened.provenance, workload, measured, command=command)

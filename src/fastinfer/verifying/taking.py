@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from fastinfer.measuring import Figures, Receipt, Workload, measure_chat, measure_classify
+from fastinfer.measuring import Figures, Receipt, Workload, measure_preset
 from fastinfer.preset_library import Preset
 from fastinfer.verifying.workloads import image_files, label_set, prompts
 
@@ -39,23 +39,17 @@ def measure(
         PresetError: the workload is not made by this package, or as the functions that load a model.
         FastInferError: as :func:`fastinfer.classifier` and :func:`fastinfer.llm`; or every item failed.
     """
-    if preset.kind == "chat":
-        from fastinfer.chat import llm as open_llm
-
-        with open_llm(preset, model=model) as llm:
-            work = prompts(llm, workload)
-            tokens = workload.max_tokens or 128
-            rounds = _rounds(
-                lambda: measure_chat(llm, work, max_tokens=tokens, concurrency=workload.concurrency), seconds
-            )
-            return Receipt.of(preset, llm.provenance, workload, rounds, command=command)
-
-    from fastinfer.classify import classifier
-
-    files = image_files(workload)
-    with classifier(preset, labels=label_set(workload), model=model) as loaded:
-        rounds = _rounds(lambda: measure_classify(loaded, files, concurrency=workload.concurrency), seconds)
-        return Receipt.of(preset, loaded.provenance, workload, rounds, command=command)
+    # Images before anything is loaded; prompts are counted by the model's own tokenizer.
+    files = [] if preset.kind == "chat" else image_files(workload)
+    return measure_preset(
+        preset,
+        workload,
+        lambda loaded: prompts(loaded, workload) if preset.kind == "chat" else files,
+        model=model,
+        labels=label_set(workload),
+        rounds=lambda one: _rounds(one, seconds),
+        command=command,
+    )
 
 
 def _rounds(one: Callable[[], Figures], seconds: float) -> list[Figures]:
