@@ -147,13 +147,14 @@ def _remedy(need: MemoryNeed, settings: EngineSettings, free: int) -> str:
     share = _share(need, settings, free)
     if share is not None:
         return f"{_moved(settings, share)}."
-    # The engine is given a pass of max_batch_size requests or PASS_TOKENS, unless the preset asks for more tokens.
-    most = min(settings.max_batch_size - 1, (PASS_TOKENS - 1) // need.request)
-    for batch in (settings.max_batch_size, *range(most, 0, -1)):
+    # The engine is given a pass of max_batch_size requests or PASS_TOKENS, unless the preset asks for more tokens. A
+    # smaller batch has fewer slots also where its pass is no shorter.
+    for batch in range(settings.max_batch_size, 0, -1):
         slots = slots_of(batch)
         tokens = min(batch * need.request, PASS_TOKENS)
         less = replace(need, tokens=tokens, slots=slots, rows=min(slots, need.rows))
-        share = _share(less, settings, free) if less.tokens < need.tokens else None
+        lower_still = less.tokens < need.tokens or less.slots < need.slots
+        share = _share(less, settings, free) if lower_still else None
         if share is None:
             continue
         lower = f"Lower max_batch_size from {settings.max_batch_size} to {batch}, with max_prefill_token_num at most"
