@@ -41,22 +41,21 @@ written() {
     sed "s|$models/||g" >"$out/commands_h200_$1.json"
 }
 
-for part in "${@:-verify compare tune}"; do
-    for name in $part; do
-        case $name in
-        verify) python3 -m fastinfer verify prod --kind classify --model "$model" --seconds 45 --json | written verify ;;
-        compare)
-            python3 -m fastinfer compare prod prod-exact "$photographs" --labels $labels --model "$model" --json |
-                written compare
-            ;;
-        tune)
-            python3 -m fastinfer tune prod --images "$photographs" --labels $labels --model "$model" \
-                --budget "${BUDGET:-180}" --json | written tune
-            ;;
-        *)
-            echo "there is no part $name" >&2
-            exit 2
-            ;;
-        esac
-    done
+[ $# -gt 0 ] || set -- verify compare tune
+for name; do
+    case $name in
+    verify) python3 -m fastinfer verify prod --kind classify --model "$model" --seconds 45 --json | written verify ;;
+    compare)
+        python3 -m fastinfer compare prod prod-exact "$photographs" --labels $labels --model "$model" --json |
+            written compare
+        ;;
+    tune)
+        python3 -m fastinfer tune prod --images "$photographs" --labels $labels --model "$model" \
+            --budget "${BUDGET:-180}" --json | written tune
+        ;;
+    *)
+        echo "there is no part $name" >&2
+        exit 2
+        ;;
+    esac
 done

@@ -40,12 +40,13 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def save(name: str, command: str, figures: dict[str, object]) -> None:
-    """Write ``results/NAME.json`` and print it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+def save(name: str, command: str, figures: dict[str, object], out: Path | None = None) -> None:
+    """Write ``results/NAME.json``, or another file, and print it."""
+    out = out or RESULTS / f"{name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
     content = {"command": command, "environment": environment(), **figures}
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    (RESULTS / f"{name}.json").write_text(text + "\n", "utf-8")
+    out.write_text(text + "\n", "utf-8")
     print(text)
 
 

@@ -16,7 +16,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from common import ROOT, environment
+from common import ROOT, save
 
 PROBE = """
 import importlib.metadata, json, llama_cpp
@@ -55,7 +55,7 @@ def measure(preset: str, site: Path) -> dict[str, object]:
 
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target")
     output(*pip, site, wheel)
-    sys.path.append(str(site))  # where environment() looks the version up
+    sys.path.append(str(site))  # where save() looks the version up
     server = ROOT / "build" / preset / "bin/llama-server"
     return {
         "seconds": round(seconds, 1),
@@ -74,11 +74,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options.preset, options.site or Path(folder))
-    command = f"python benchmarks/native_build.py {options.preset}"
-    text = json.dumps({"command": command, "environment": environment(), **figures}, indent=2, ensure_ascii=False)
-    out = options.out or ROOT / "benchmarks/results" / f"native_{options.preset.replace('-', '_')}.json"
-    out.write_text(text + "\n", "utf-8")
-    print(text)
+        # While the wheel is there, whose version is looked up.
+        command = f"python benchmarks/native_build.py {options.preset}"
+        save(f"native_{options.preset.replace('-', '_')}", command, figures, options.out)
 
 
 if __name__ == "__main__":

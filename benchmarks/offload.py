@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-# Before numpy: the CUDA build of llama.cpp that this was run with crashes while it loads a model otherwise.
+# Before numpy: the build that this was run with has a C++ library of its own, and crashes loading a model otherwise.
 import llama_cpp  # noqa: F401  isort: skip
 
 import fastinfer

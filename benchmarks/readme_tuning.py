@@ -61,13 +61,13 @@ def memory(results: dict[str, dict[str, Any]]) -> str:
             total = row["total"]
             planned, taken = f"{total['planned_mib']:,.0f}", f"{total['measured_mib']:,.0f}"
             lines.append(f"| {name}: {row['name']} | {planned} | {taken} | {total['error_percent']:+.1f} % |")
-    rows = [row["total"]["error_percent"] for result in results.values() for row in result["rows"]]
-    large = [
-        row["total"] for result in results.values() for row in result["rows"] if row["total"]["measured_mib"] > 256
-    ]
-    worst = max(abs(total["error_percent"]) for total in large)
+    totals = [row["total"] for result in results.values() for row in result["rows"]]
+    worst = max(abs(total["error_percent"]) for total in totals if total["measured_mib"] > 256)
     commands = ", ".join(f"`{result['command']}`" for result in results.values())
-    lines += ["", f"{len(rows)} configurations; of those above 256 MiB the largest error is {worst:.1f} %: {commands}."]
+    lines += [
+        "",
+        f"{len(totals)} configurations; of those above 256 MiB the largest error is {worst:.1f} %: {commands}.",
+    ]
     return "\n".join(lines)
 
 

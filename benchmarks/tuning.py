@@ -11,7 +11,7 @@ ratio is taken round by round.
 
 from __future__ import annotations
 
-# Before anything that imports numpy: the CUDA build of llama.cpp crashes while it loads a model otherwise.
+# Before anything that imports numpy: a build with a C++ library of its own crashes loading a model otherwise.
 import llama_cpp  # noqa: F401  isort: skip
 
 import argparse
@@ -112,9 +112,7 @@ def walk_grid(
     for values in itertools.product(*VALUES.values()):
         changes = dict(zip(VALUES, values, strict=True))
         preset = given.replace(**with_room({**given.parameters.model_dump(), **changes}, tokens))
-        with fastinfer.llm(preset) as llm:
-            measure_chat(llm, sample, max_tokens=4, items=preset.parallel)
-            found[preset] = measure_chat(llm, sample, max_tokens=reply, items=max(4, 2 * preset.parallel))
+        found[preset] = measured(preset, sample, reply, max(4, 2 * preset.parallel))
         print(f"{named(preset)}: {found[preset].throughput:.1f}", file=sys.stderr, flush=True)
     return found, time.perf_counter() - started
 
@@ -122,14 +120,15 @@ def walk_grid(
 def again(presets: list[fastinfer.Preset], sample: list[str], reply: int, rounds: int) -> dict[str, list[float]]:
     """Tokens a second of a few presets in turns, each loaded for its turn."""
 
-    def run(preset: fastinfer.Preset) -> float:
-        with fastinfer.llm(preset) as llm:
-            measure_chat(llm, sample, max_tokens=4, items=preset.parallel)
-            return measure_chat(
-                llm, sample, max_tokens=reply, items=2 * max(preset.parallel for preset in presets)
-            ).throughput
+    items = 2 * max(preset.parallel for preset in presets)
+    return interleave({named(p): lambda p=p: measured(p, sample, reply, items).throughput for p in presets}, rounds)
 
-    return interleave({named(preset): lambda p=preset: run(p) for preset in presets}, rounds)
+
+def measured(preset: fastinfer.Preset, sample: list[str], reply: int, items: int) -> Figures:
+    """A preset loaded, warmed up and measured with so many prompts."""
+    with fastinfer.llm(preset) as llm:
+        measure_chat(llm, sample, max_tokens=4, items=preset.parallel)
+        return measure_chat(llm, sample, max_tokens=reply, items=items)
 
 
 def named(preset: fastinfer.Preset) -> str:

@@ -14,7 +14,7 @@ a busy program are worth nothing (a tenth of the speed was seen).
 | module | holds |
 |---|---|
 | `workload` | requests, the clients that send them (threads or asyncio), and what is noted of each reply |
-| `figures` | percentiles, medians with spread, ratios, the machine, the result file |
+| `figures` | percentiles, ratios, the machine, the result file |
 | `prompts` | random messages of an exact number of tokens |
 | `profile` | the settings of the two presets measured: for the GPU and for the CPU |
 | `server`, `ours`, `serial`, `bound` | the four sides |

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Before anything that imports numpy: the CUDA build of llama.cpp crashes while it loads a model otherwise.
+# Before anything that imports numpy: a build with a C++ library of its own crashes loading a model otherwise.
 import llama_cpp  # noqa: F401  isort: skip
 
 import argparse
@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .figures import ROOT, environment, print_table
+from ..common import ROOT
+from .figures import environment, print_table
 from .probes import alone, interference, python
 from .profile import PROFILES
 from .prompts import Prompts

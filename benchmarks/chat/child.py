@@ -21,8 +21,8 @@ class Child:
 
     Args:
         opener: called there with ``options``; gives what is to be noted of it (values that JSON can hold), the function
-            that answers, and the one that closes. It must import llama_cpp before anything that imports numpy: the CUDA
-            build crashes otherwise.
+            that answers, and the one that closes. It must import llama_cpp before anything that imports numpy: a
+            build with a C++ library of its own crashes otherwise.
         options: plain values.
         limit: seconds that an answer may take, also the first.
     """

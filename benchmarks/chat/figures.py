@@ -1,20 +1,19 @@
-"""Percentiles, medians with spread, ratios within a round, the machine, and the result file."""
+"""Percentiles, ratios within a round, the machine, and the result file."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import common
+from ..common import spread
 from .workload import Record, Run
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 Figures = dict[str, float]
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+-]+/)+")
 
@@ -74,11 +73,6 @@ def summary(run: Run) -> Figures:
         "cores_elsewhere": round(run.elsewhere, 2),
     }
     return found
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median with the lowest and highest value."""
-    return {"median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}
 
 
 def compare(rounds: Sequence[dict[str, Figures]], names: Sequence[str]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 import fastinfer
 
 from ..chat.child import Child
-from ..chat.figures import Figures, save, spread
+from ..chat.figures import Figures, save
+from ..common import spread
 from .bound import bound, head_size, open_matrix_product, read_config
 from .labels import TEN
 from .ours import open_ours

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..chat.figures import Figures, compare, spread
+from ..chat.figures import Figures, compare
+from ..common import spread
 from .bench import Bench, summary
 
 _SIZES = (64, 256, 1024, 2048, 4096, 16384, 100_000)

@@ -23,7 +23,7 @@ def open_ours(options: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any], 
         options: ``preset``; ``model`` or None for the preset's own; ``labels``; ``changes`` to the preset.
     """
     if options["preset"] == "embedded":
-        # Before numpy: the CUDA build of llama.cpp crashes while it loads a model otherwise.
+        # Before numpy: a build with a C++ library of its own crashes loading a model otherwise.
         import llama_cpp  # noqa: F401
 
     import fastinfer

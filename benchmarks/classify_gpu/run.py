@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Before anything that imports numpy: the CUDA build of llama.cpp crashes while it loads a model otherwise.
+# Before anything that imports numpy: a build with a C++ library of its own crashes loading a model otherwise.
 import llama_cpp  # noqa: F401  isort: skip
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..chat.figures import ROOT, environment
+from ..common import ROOT, environment
 from .agreement import parity, quant
 from .bench import CONTENDERS, DEFAULTS, DOCUMENTED, EMBEDDED, OURS, Bench
 from .growth import curve
@@ -64,10 +64,12 @@ def contenders(given: list[str] | None, part: str) -> list[str]:
 
 def machine(model: Path) -> dict[str, Any]:
     """Hardware, versions and commit; and the model, whose files are in a folder."""
-    found = environment(model, None)
-    del found["llama_cpp"], found["library"]
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
-    return {**found, "model": {"name": model.name, "bytes": weights}}
+    return {
+        **environment(),
+        "load_average_before": round(os.getloadavg()[0], 2),
+        "model": {"name": model.name, "bytes": weights},
+    }
 
 
 def show(content: dict[str, Any]) -> None:

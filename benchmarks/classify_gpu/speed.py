@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..chat.child import Child
-from ..chat.figures import Figures, compare, percentile, spread
+from ..chat.figures import Figures, compare, percentile
+from ..common import spread
 from .bench import DEFAULTS, DOCUMENTED, ENGINE, OURS, Bench, aim, summary, within_rounds
 from .labels import SHORT_PROMPT, TEN, longest_names, single_tokens
 from .watch import Watch, medians, power

@@ -78,11 +78,9 @@ def measured(row: Row, gpu: bool) -> dict[str, Any]:
 
 def compared(plan: Any, taken: dict[str, Any], gpu: bool) -> dict[str, Any]:
     """Planned and measured MiB, in all and part by part, with the plan's error in per cent."""
-    place = "gpu" if gpu else "host"
     parts: dict[str, float] = {}
-    for part in plan.parts:
-        if part.place == place:
-            parts[part.name] = parts.get(part.name, 0.0) + part.size / _MIB
+    for part in plan.parts_of("gpu" if gpu else "host"):
+        parts[part.name] = parts.get(part.name, 0.0) + part.size / _MIB
     total = taken["steps"]["worked"]["gpu_most" if gpu else "resident"]
     told = _told(taken["buffers"], gpu)
     if plan.kind == "classify":

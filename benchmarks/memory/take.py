@@ -123,7 +123,7 @@ def _pictures(count: int) -> Iterator[bytes]:
 def main() -> None:
     asked = json.loads(sys.argv[1])
     if asked["engine"] == "llama.cpp":
-        # Before numpy: the CUDA build of llama.cpp crashes while it loads a model otherwise.
+        # Before numpy: a build with a C++ library of its own crashes loading a model otherwise.
         import llama_cpp  # noqa: F401
     buffers = Buffers()
     log = logging.getLogger("fastinfer.llama")

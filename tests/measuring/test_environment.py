@@ -14,7 +14,7 @@ import pytest
 from fastinfer import __version__
 from fastinfer.errors import PresetError
 from fastinfer.measuring import Environment
-from fastinfer.measuring.environment import _commit, _driver
+from fastinfer.measuring.environment import _commit
 
 
 def test_this_machine_is_described_and_survives_json() -> None:
@@ -31,13 +31,6 @@ def test_what_is_no_environment_is_refused(change: dict[str, object]) -> None:
     data = {k: v for k, v in {**Environment.here().to_dict(), **change}.items() if v is not ...}
     with pytest.raises(PresetError, match="environment cannot be read"):
         Environment.from_dict(data)
-
-
-def test_the_drivers_version_is_found_in_its_sentence(tmp_path: Path) -> None:
-    file = tmp_path / "version"
-    file.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (x@y)\n")
-    assert _driver(file) == "580.159.04"
-    assert _driver(tmp_path / "none") is None
 
 
 def test_a_checkout_has_a_commit_and_says_when_its_files_were_changed(tmp_path: Path) -> None:

@@ -161,5 +161,5 @@ def test_what_was_tried_is_not_tried_again(planner: LlamaChatPlanner, small: fas
 def test_where_the_system_does_not_tell_its_memory_nothing_is_held_against_a_plan(
     planner: LlamaChatPlanner, small: fastinfer.Preset
 ) -> None:
-    unknown = Device("CPU", False, True, 0, 0, None)
+    unknown = Device("CPU", True, 0, 0, None)
     assert planner.fits(small, Need.of([Part("weights", 2**40, "host", "all")]), unknown)

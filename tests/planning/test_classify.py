@@ -138,7 +138,7 @@ def test_prod_needs_a_gpu_that_is_not_too_old(info: CheckpointInfo) -> None:
 
     def obstacle(capability: tuple[int, int] | None) -> str:
         card = Card("a card", (), 24 * GIB, None, None, capability, "a test")
-        return planner.obstacle(preset, Device(card.name, True, False, card.memory, card.usable, card))
+        return planner.obstacle(preset, Device(card.name, False, card.memory, card.usable, card))
 
     assert "compute capability 6.0" in obstacle((6, 0))
     assert obstacle((7, 0)) == obstacle(None) == ""

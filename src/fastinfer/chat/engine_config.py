@@ -11,7 +11,7 @@ from fastinfer.preset_library import LlamaChatParameters
 if TYPE_CHECKING:
     from fastinfer.engines.llama.chat import LlamaChatConfig
 
-__all__ = ["engine_config", "runs_on_gpu"]
+__all__ = ["engine_config"]
 
 #: Candidates beyond those of the preset, so that a chat with a few biases needs not all scores.
 _SPARE = 32
@@ -20,11 +20,6 @@ _SPARE = 32
 _MOST_CUTS = 64
 #: Threads that choose tokens.
 _MOST_THREADS = 8
-
-
-def runs_on_gpu(parameters: LlamaChatParameters) -> bool:
-    """Whether any layer of the model is to be on a GPU."""
-    return parameters.n_gpu_layers != 0 and parameters.device.upper() != "CPU"
 
 
 def engine_config(parameters: LlamaChatParameters, model: Path, projector: Path | None) -> LlamaChatConfig:
@@ -38,7 +33,7 @@ def engine_config(parameters: LlamaChatParameters, model: Path, projector: Path 
     from fastinfer.chat.options import sampling_of
     from fastinfer.engines.llama.chat import LlamaChatConfig, cut_for
 
-    on_gpu = runs_on_gpu(parameters)
+    on_gpu = parameters.uses_gpu
     cut_on_device = on_gpu and parameters.parallel <= _MOST_CUTS
     return LlamaChatConfig(
         model=model,

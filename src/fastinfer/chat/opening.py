@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.chat.engine_config import engine_config, runs_on_gpu
+from fastinfer.chat.engine_config import engine_config
 from fastinfer.models import EMBEDDED_CHAT, GgufModel, resolve_gguf
 from fastinfer.planning.fitting import OnOom, check_on_oom, open_fitting
 from fastinfer.preset_library import LlamaChatParameters, Preset, default_model
@@ -59,8 +59,7 @@ def llm(
     def open_with(fitting: Preset, adjustments: tuple[Adjustment, ...]) -> LLM:
         return _open(chosen, fitting, files, adjustments, strict=strict)
 
-    first = runs_on_gpu(parameters)
-    return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=first)
+    return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=parameters.uses_gpu)
 
 
 def _open(
@@ -83,7 +82,7 @@ def _open(
             model=files.name,
             preset=asked.name,
             fingerprint=asked.fingerprint,
-            device=parameters.device if runs_on_gpu(parameters) else "CPU",
+            device=parameters.device if parameters.uses_gpu else "CPU",
             kernel_path=engine.kernel_path,
             adjustments=(*adjustments, *engine.adjustments),
         )

@@ -39,7 +39,7 @@ def engine_config(
     from fastinfer.engines.llama.classify import LlamaClassifyConfig
 
     cores = parameters.n_threads or usable_cores()
-    many = min(cores, _MOST_WORKERS) if small and parameters.n_gpu_layers == 0 else 1
+    many = min(cores, _MOST_WORKERS) if small and not parameters.uses_gpu else 1
     return LlamaClassifyConfig(
         model=model,
         projector=projector,

@@ -6,8 +6,7 @@ from fastinfer.classify.classifier import Classifier
 from fastinfer.classify.engine_config import ImageInput, engine_config, is_small
 from fastinfer.classify.labels import LabelSet
 from fastinfer.engines.cores import usable_cores
-from fastinfer.errors import ModelLoadError
-from fastinfer.models import GgufModel, check_gguf
+from fastinfer.models import GgufModel, check_gguf, without_projector
 from fastinfer.preset_library import LlamaClassifyParameters, Preset
 from fastinfer.provenance import Adjustment, Provenance, refuse_adjustments
 
@@ -34,10 +33,7 @@ def open_on_llama(
         strict: nothing may be adjusted.
     """
     if files.projector is None:
-        raise ModelLoadError(
-            f"The model {files.name} has no vision projector.",
-            hint="Put the mmproj GGUF file beside the model, or choose a vision model.",
-        )
+        raise without_projector(files.name)
     image = ImageInput.read(check_gguf(files.projector))
     adjustments = image.adjustments()
     if strict:

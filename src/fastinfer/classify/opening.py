@@ -70,5 +70,5 @@ def classifier(
         return open_on_llama(chosen, used, files, checked, adjustments, strict=strict)
 
     # TurboMind's own check comes first anyway, and is careful.
-    first = isinstance(parameters, LlamaClassifyParameters) and parameters.n_gpu_layers != 0
+    first = isinstance(parameters, LlamaClassifyParameters) and parameters.uses_gpu
     return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=first)

@@ -11,12 +11,12 @@ import typer
 
 from fastinfer.cli import output
 from fastinfer.cli.explain import find_preset
+from fastinfer.cli.inputs import STDIN
 from fastinfer.cli.options import Debug, Json, PresetKind
 
 __all__ = ["presets"]
 
 _COLUMNS = (output.Column("Preset", style="bold"), output.Column("Kind, engine, model, source, and what it is for"))
-_STDIN = "-"
 
 presets = typer.Typer(invoke_without_command=True)
 
@@ -127,13 +127,13 @@ def _command(words: list[str], file: str | None) -> str | list[str]:
     """The command from wherever it is to come."""
     if bool(words) == bool(file):
         raise typer.BadParameter("give the command or --from-file, and not both.", param_hint="COMMAND")
-    source = file or (words[0] if words == [_STDIN] else None)
+    source = file or (words[0] if words == [STDIN] else None)
     if source is None:
         return words[0] if len(words) == 1 else words
     from fastinfer.errors import PresetError
 
     try:
-        raw = sys.stdin.buffer.read() if source == _STDIN else Path(source).read_bytes()
+        raw = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
         return raw.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

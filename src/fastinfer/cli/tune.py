@@ -18,7 +18,6 @@ from fastinfer.cli.sample import Images, Labels, Model, Prompts, ReplyTokens, Sa
 
 if TYPE_CHECKING:
     from fastinfer.preset_library import Kind
-    from fastinfer.tuning import Tuned
 
 __all__ = ["tune"]
 
@@ -98,7 +97,7 @@ def tune(
         progress=not json and sys.stderr.isatty(),
         command=as_typed(context),
     )
-    _show(tuned, json)
+    output.report(tuned, as_json=json)
     if plot is not None:
         tuned.plot(plot)
         output.note(f"plot: {plot}")
@@ -135,7 +134,3 @@ def _check_name(name: str, kind: Kind) -> None:
     taken = next((known for known in presets(kind) if known.name == name and known.source != "built-in"), None)
     if not name or taken is not None:
         raise typer.BadParameter(f"--save {name}: " + (f"{taken.source} has that name." if taken else "give a name."))
-
-
-def _show(tuned: Tuned, json: bool) -> None:
-    output.report(tuned, as_json=json)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastinfer.commands.flags import server_of
 from fastinfer.commands.line import Line, Option
-from fastinfer.commands.reading import Reader, Reading, number, whole
+from fastinfer.commands.reading import Reader, Reading, number, text, whole
 from fastinfer.commands.words import CORES, quoted
 from fastinfer.errors import PresetError
 from fastinfer.models.filenames import is_gguf, quantisation
@@ -33,10 +33,7 @@ def read(line: Line) -> Reading:
         PresetError: a value is not legal, or two flags contradict each other.
     """
     reader = Reader(line)
-    for field, convert in _CONVERTED.items():
-        option = reader.last(line.server.spelling(field))
-        if option is not None:
-            reader.put(field, convert(option), option)
+    reader.convert(_CONVERTED)
     _read_model(reader)
     _read_slots(reader)
     _read_sizes(reader)
@@ -129,8 +126,8 @@ def _longest_reply(option: Option) -> int:
 _CONVERTED: Final[Mapping[str, Callable[[Option], object]]] = {
     "n_threads": _threads,
     "n_gpu_layers": _layers,
-    "type_k": lambda option: option.value,
-    "type_v": lambda option: option.value,
+    "type_k": text,
+    "type_v": text,
     "cache_reuse": whole,
     "temperature": _temperature,
     "top_p": number,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fastinfer.commands.flags import MODEL_PATH, server_of
 from fastinfer.commands.line import Line, Option
-from fastinfer.commands.reading import Reader, Reading, number, whole
+from fastinfer.commands.reading import Reader, Reading, number, text, whole
 from fastinfer.commands.words import quoted
 from fastinfer.errors import PresetError
 from fastinfer.models.hub_access import HubName
@@ -27,10 +27,7 @@ def read(line: Line) -> Reading:
         PresetError: no model is named, or a value is not legal.
     """
     reader = Reader(line)
-    for field, convert in _CONVERTED.items():
-        option = reader.last(line.server.spelling(field))
-        if option is not None:
-            reader.put(field, convert(option), option)
+    reader.convert(_CONVERTED)
     _read_model(reader)
     return reader.finish(unless={})
 
@@ -66,12 +63,8 @@ def _policy(option: Option) -> int:
     return _POLICIES[name] if name in _POLICIES else whole(option)
 
 
-def _text(option: Option) -> str:
-    return option.value
-
-
 _CONVERTED: Final[Mapping[str, Callable[[Option], object]]] = {
-    "backend": _text,
+    "backend": text,
     "max_concurrent_requests": whole,
     "log_level": lambda option: _LEVELS.get(option.value, option.value),
     "session_len": whole,
@@ -81,8 +74,8 @@ _CONVERTED: Final[Mapping[str, Callable[[Option], object]]] = {
     "max_prefill_token_num": whole,
     "quant_policy": _policy,
     "vision_max_batch_size": whole,
-    "dtype": _text,
-    "model_format": _text,
+    "dtype": text,
+    "model_format": text,
     "trust_remote_code": lambda option: True,
     "tp": whole,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from fastinfer.errors import PresetError
 from fastinfer.preset_library.fields import legal_range
 from fastinfer.preset_library.schema import PARAMETER_CLASSES
 
-__all__ = ["Reader", "Reading", "number", "whole"]
+__all__ = ["Reader", "Reading", "number", "text", "whole"]
 
 _WHOLE: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER: Final = re.compile(r"[+-]?(?:\d{1,300}\.?\d{0,300}|\.\d{1,300})(?:[eE][+-]?\d{1,4})?", re.ASCII)
@@ -53,6 +53,11 @@ def number(option: Option) -> float:
     if not _NUMBER.fullmatch(option.value):
         raise PresetError(f"{option.name}: {option.value!r:.40} is no number.", hint="Give one in digits.")
     return float(option.value)
+
+
+def text(option: Option) -> str:
+    """What a flag is given, as it is."""
+    return option.value
 
 
 class Reader:
@@ -117,6 +122,20 @@ class Reader:
                     f"{option.name}: {option.value!r:.60} is not legal for {field}.",
                     hint=f"Legal: {legal_range(self._class, field)}.",
                 ) from None
+
+    def convert(self, conversions: Mapping[str, Callable[[Option], object]]) -> None:
+        """Give fields the values of their flags, as far as those are given.
+
+        Args:
+            conversions: what makes a field's value of its flag, by field.
+
+        Raises:
+            PresetError: as :meth:`put`, or what a conversion raises.
+        """
+        for field, convert in conversions.items():
+            option = self.last(self._line.server.spelling(field))
+            if option is not None:
+                self.put(field, convert(option), option)
 
     def remark(self, option: Option, why: str) -> None:
         """Say something about a flag."""

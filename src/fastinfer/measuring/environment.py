@@ -17,6 +17,8 @@ from fastinfer._version import __version__
 from fastinfer.engines.cores import usable_cores
 from fastinfer.engines.turbomind.gpus import gpus
 from fastinfer.errors import EngineUnavailableError, PresetError
+from fastinfer.machine.checks.check import text_in
+from fastinfer.machine.checks.gpu import driver_release
 from fastinfer.machine.memory import host_memory
 
 __all__ = ["Environment"]
@@ -24,7 +26,6 @@ __all__ = ["Environment"]
 #: What decides how fast an answer comes; those that are not installed are left out.
 _PACKAGES: Final = ("llama-cpp-python", "lmdeploy", "torch", "transformers", "numpy", "pillow")
 _MODULES: Final = {"llama-cpp-python": "llama_cpp", "pillow": "PIL"}  # where it has another name
-_DRIVER: Final = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Environment:
             memory=None if memory is None else memory.total,
             gpus=tuple(card.name for card in cards),
             gpu_memory=tuple(card.memory for card in cards),
-            driver=_driver(_DRIVER),
+            driver=driver_release(Path("/")) or None,
             python=platform.python_version(),
             fastinfer=__version__,
             commit=os.environ.get("FASTINFER_COMMIT") or _commit(Path(__file__).resolve().parents[3]),
@@ -103,21 +104,9 @@ class Environment:
 
 
 def _processor(info: Path = Path("/proc/cpuinfo")) -> str:
-    try:
-        lines = info.read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
+    lines = (text_in(info) or "").splitlines()
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
-
-
-def _driver(file: Path) -> str | None:
-    """The version, out of "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build"."""
-    try:
-        words = file.read_text("utf-8").split()
-    except OSError:
-        return None
-    return next((word for word in words if word[:1].isdigit() and "." in word), None)
 
 
 def _versions() -> dict[str, str]:

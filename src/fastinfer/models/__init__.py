@@ -16,7 +16,7 @@ from fastinfer.models.checkpoint_by_name import Checkpoint, resolve_checkpoint
 from fastinfer.models.checkpoint_parts import TextPart, VisionPart
 from fastinfer.models.embedded_chat import EMBEDDED_CHAT
 from fastinfer.models.gguf import GgufHeader, GgufTensor, check_gguf
-from fastinfer.models.model import GgufModel
+from fastinfer.models.model import GgufModel, without_projector
 from fastinfer.models.outlines import CheckpointOutline, GgufOutline, outline_checkpoint, outline_gguf
 from fastinfer.models.resolve import resolve_gguf
 from fastinfer.models.safetensors import TensorPlace, read_tensor
@@ -40,4 +40,5 @@ __all__ = [
     "read_tensor",
     "resolve_checkpoint",
     "resolve_gguf",
+    "without_projector",
 ]

@@ -10,7 +10,7 @@ from typing import Literal
 from fastinfer.errors import ModelLoadError
 from fastinfer.models.gguf import check_gguf
 
-__all__ = ["GgufModel", "Source", "checked_model"]
+__all__ = ["GgufModel", "Source", "checked_model", "without_projector"]
 
 Source = Literal["package", "path", "hub"]
 
@@ -32,6 +32,18 @@ class GgufModel:
     projector: Path | None
     revision: str | None
     source: Source
+
+
+def without_projector(name: str) -> ModelLoadError:
+    """The error of a model that cannot see and is asked to.
+
+    Args:
+        name: the model's.
+    """
+    return ModelLoadError(
+        f"The model {name} has no vision projector.",
+        hint="Put the mmproj GGUF file beside the model, or choose a vision model.",
+    )
 
 
 def checked_model(

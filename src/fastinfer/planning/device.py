@@ -9,6 +9,7 @@ from typing import Any
 from fastinfer.errors import EngineUnavailableError, PresetError
 from fastinfer.machine.cards import Card, cards, find_card
 from fastinfer.machine.memory import host_memory
+from fastinfer.planning.need import Place
 
 __all__ = ["Device", "device_for", "device_here", "known_gpus", "this_cpu"]
 
@@ -19,7 +20,6 @@ class Device:
 
     Attributes:
         name: of the GPU; ``"CPU"`` without one.
-        is_gpu: whether it is one.
         here: it is in this machine, so that what is free of it counts.
         memory: bytes in all, as the system or nvidia-smi shows them; 0 where the system does not tell.
         available: bytes that a program can have; 0 where the system does not tell.
@@ -27,11 +27,20 @@ class Device:
     """
 
     name: str
-    is_gpu: bool
     here: bool
     memory: int
     available: int
     card: Card | None
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is a GPU."""
+        return self.card is not None
+
+    @property
+    def place(self) -> Place:
+        """The memory that decides whether something fits."""
+        return "gpu" if self.is_gpu else "host"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -76,7 +85,7 @@ def device_here(index: int = 0) -> Device:
     except PresetError:
         card = Card(found.name, (), found.memory, None, None, found.capability, "the driver")
     free = _free(index)
-    return Device(found.name, True, True, card.memory, found.memory if free is None else free, card)
+    return Device(found.name, True, card.memory, found.memory if free is None else free, card)
 
 
 def known_gpus() -> list[Device]:
@@ -85,13 +94,13 @@ def known_gpus() -> list[Device]:
 
 
 def _elsewhere(card: Card) -> Device:
-    return Device(card.name, True, False, card.memory, card.usable, card)
+    return Device(card.name, False, card.memory, card.usable, card)
 
 
 def this_cpu() -> Device:
     """The CPU of this machine."""
     memory = host_memory()
-    return Device("CPU", False, True, memory.total if memory else 0, memory.free if memory else 0, None)
+    return Device("CPU", True, memory.total if memory else 0, memory.free if memory else 0, None)
 
 
 def _free(index: int) -> int | None:

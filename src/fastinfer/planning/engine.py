@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fastinfer.planning.device import Device
-from fastinfer.planning.need import Need, Place
+from fastinfer.planning.need import Need
 from fastinfer.planning.result import Bound
 from fastinfer.preset_library import Preset
 from fastinfer.provenance import Adjustment
 
-__all__ = ["EnginePlanner", "Resort", "place_of"]
+__all__ = ["EnginePlanner", "Resort"]
 
 
 class Resort(NamedTuple):
@@ -21,11 +21,6 @@ class Resort(NamedTuple):
     preset: Preset
     need: Need
     why: str
-
-
-def place_of(device: Device) -> Place:
-    """The memory that decides whether something fits."""
-    return "gpu" if device.is_gpu else "host"
 
 
 class EnginePlanner(ABC):
@@ -39,10 +34,6 @@ class EnginePlanner(ABC):
             ModelLoadError: the engine cannot run the model.
         """
 
-    def uses_gpu(self, preset: Preset) -> bool:
-        """Whether the preset puts anything on a GPU."""
-        return True
-
     def gpu_index(self, preset: Preset) -> int:
         """Which of this machine's GPUs the preset means, by CUDA's number."""
         return 0
@@ -53,7 +44,7 @@ class EnginePlanner(ABC):
 
     def fits(self, preset: Preset, need: Need, device: Device) -> bool:
         """Whether the device has the memory, as far as the system tells."""
-        return not device.memory or need.total(place_of(device)) <= device.available
+        return not device.memory or need.total(device.place) <= device.available
 
     def adjustments(self, preset: Preset, device: Device) -> Iterable[Adjustment]:
         """What the engine would get otherwise than the preset says, as far as headers tell."""

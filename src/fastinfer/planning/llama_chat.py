@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from fastinfer.chat.engine_config import engine_config, runs_on_gpu
+from fastinfer.chat.engine_config import engine_config
 from fastinfer.engines.llama.dry_run import ContextSizes, dry_run
 from fastinfer.engines.llama.shape import ContextShape
 from fastinfer.models import GgufOutline
 from fastinfer.planning.device import Device
-from fastinfer.planning.engine import EnginePlanner, Resort, place_of
+from fastinfer.planning.engine import EnginePlanner, Resort
 from fastinfer.planning.llama import cpu_need, gpu_need
 from fastinfer.planning.need import Need, size_text
 from fastinfer.planning.result import Bound
@@ -36,20 +36,16 @@ class LlamaChatPlanner(EnginePlanner):
         self._sizes = GgufSizes.read(outline.headers)
         self._tried: dict[str, tuple[ContextShape, ContextSizes]] = {}
 
-    def uses_gpu(self, preset: Preset) -> bool:
-        """Whether any layer is to be on a GPU."""
-        return runs_on_gpu(parameters_of(preset))
-
     def gpu_index(self, preset: Preset) -> int:
         """The number in the device's name."""
-        return int("".join(filter(str.isdigit, parameters_of(preset).device)) or 0)
+        return int("".join(filter(str.isdigit, _parameters_of(preset).device)) or 0)
 
     def obstacle(self, preset: Preset, device: Device) -> str:
         """Presets name their device, and another one is never taken silently."""
-        if device.is_gpu or not self.uses_gpu(preset):
+        if device.is_gpu or not preset.parameters.uses_gpu:
             return ""
         return (
-            f"it asks for {parameters_of(preset).device}, and there is no GPU. Below is what the CPU would take with "
+            f"it asks for {_parameters_of(preset).device}, and there is no GPU. Below is what the CPU would take with "
             "device='CPU', n_gpu_layers=0."
         )
 
@@ -72,14 +68,14 @@ class LlamaChatPlanner(EnginePlanner):
         projector = None if outline.projector is None else outline.projector.path
         new = {preset.fingerprint: preset for preset in presets if preset.fingerprint not in self._tried}
         shapes = [
-            context_shape(engine_config(parameters_of(preset), outline.model, projector)) for preset in new.values()
+            context_shape(engine_config(_parameters_of(preset), outline.model, projector)) for preset in new.values()
         ]
         if new:
             self._tried |= zip(new, zip(shapes, dry_run(outline.model, shapes), strict=True), strict=True)
         return [self._tried[preset.fingerprint] for preset in presets]
 
     def _need(self, preset: Preset, trial: tuple[ContextShape, ContextSizes], device: Device) -> Need:
-        parameters, headers = parameters_of(preset), self._outline.headers
+        parameters, headers = _parameters_of(preset), self._outline.headers
         shape, sizes = trial
         encoder, tokens = self._encoder(parameters), _tokens(parameters, shape.n_ctx)
         if not device.is_gpu:
@@ -89,7 +85,7 @@ class LlamaChatPlanner(EnginePlanner):
 
     def adjustments(self, preset: Preset, device: Device) -> Iterator[Adjustment]:
         """What the engine would get otherwise, as far as the header tells."""
-        parameters = parameters_of(preset)
+        parameters = _parameters_of(preset)
         trained = self._outline.headers[0].metadata.get(f"{self._sizes.architecture}.context_length")
         slot = parameters.n_ctx if parameters.kv_unified else parameters.n_ctx // parameters.parallel
         if isinstance(trained, int) and 0 < trained < slot:
@@ -98,7 +94,7 @@ class LlamaChatPlanner(EnginePlanner):
 
     def bounds(self, preset: Preset, device: Device, need: Need) -> Iterator[Bound]:
         """What the card's memory and arithmetic allow."""
-        parameters, card = parameters_of(preset), device.card
+        parameters, card = _parameters_of(preset), device.card
         if card is None or card.bandwidth is None or card.flops is None:
             return
         layers = self._sizes.layers + 1
@@ -133,7 +129,7 @@ class LlamaChatPlanner(EnginePlanner):
         """How small the weights would have to be."""
         weights = self._sizes.weights
         there = next((part.size for part in need.parts if part.name == "weights"), 0)
-        room = device.available - (need.total(place_of(device)) - there)
+        room = device.available - (need.total(device.place) - there)
         if room > 0:
             # Of a file's weights, those that stay on the host do not count.
             bits, fraction = 8 * weights / self._sizes.parameters, room / there
@@ -148,8 +144,7 @@ class LlamaChatPlanner(EnginePlanner):
         return encoder_of(self._outline.projector, images=_IMAGES, flash_attn=parameters.flash_attn)
 
 
-def parameters_of(preset: Preset) -> LlamaChatParameters:
-    """The preset's parameters, which are of this kind."""
+def _parameters_of(preset: Preset) -> LlamaChatParameters:
     parameters = preset.parameters
     assert isinstance(parameters, LlamaChatParameters)
     return parameters

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from fastinfer.classify.engine_config import ImageInput, engine_config, is_small
 from fastinfer.engines.llama.dry_run import ContextSizes, dry_run
 from fastinfer.engines.llama.shape import ContextShape
-from fastinfer.errors import ModelLoadError
-from fastinfer.models import GgufOutline
+from fastinfer.models import GgufOutline, without_projector
 from fastinfer.planning.device import Device
 from fastinfer.planning.engine import EnginePlanner
 from fastinfer.planning.llama import cpu_need, gpu_need
@@ -33,22 +32,15 @@ class LlamaClassifyPlanner(EnginePlanner):
 
     def __init__(self, outline: GgufOutline) -> None:
         if outline.projector is None:
-            raise ModelLoadError(
-                f"The model {outline.name} has no vision projector.",
-                hint="Put the mmproj GGUF file beside the model, or choose a vision model.",
-            )
+            raise without_projector(outline.name)
         self._outline, self._projector = outline, outline.projector
         self._sizes = GgufSizes.read(outline.headers)
         self._image = ImageInput.read(outline.projector)
         self._tried: dict[ContextShape, ContextSizes] = {}
 
-    def uses_gpu(self, preset: Preset) -> bool:
-        """Whether any layer is to be on a GPU."""
-        return _parameters_of(preset).n_gpu_layers != 0
-
     def obstacle(self, preset: Preset, device: Device) -> str:
         """Layers are not moved to the CPU silently."""
-        if device.is_gpu or not self.uses_gpu(preset):
+        if device.is_gpu or not preset.parameters.uses_gpu:
             return ""
         return "n_gpu_layers asks for a GPU, and there is none. Below is what the CPU would take with n_gpu_layers=0."
 

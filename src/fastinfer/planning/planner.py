@@ -10,7 +10,7 @@ from typing import Any
 from fastinfer.errors import PresetError
 from fastinfer.models import CheckpointOutline, GgufOutline, outline_checkpoint, outline_gguf
 from fastinfer.planning.device import Device, device_for, device_here, known_gpus, this_cpu
-from fastinfer.planning.engine import EnginePlanner, place_of
+from fastinfer.planning.engine import EnginePlanner
 from fastinfer.planning.ladder import changes, climb_down
 from fastinfer.planning.need import Need, size_text
 from fastinfer.planning.result import Plan, PlanStep
@@ -80,7 +80,7 @@ def steps_down(preset: Preset, model: str) -> tuple[bool, list[PlanStep]]:
 
 
 def _device(preset: Preset, planner: EnginePlanner, asked: Device | None) -> Device:
-    if not planner.uses_gpu(preset):
+    if not preset.parameters.uses_gpu:
         return this_cpu()
     return asked or device_here(planner.gpu_index(preset))
 
@@ -138,7 +138,7 @@ def _smaller(
     preset: Preset, planner: EnginePlanner, device: Device, *, until_fits: bool = True
 ) -> tuple[list[PlanStep], list[str]]:
     """What would make a preset fit: the documented steps up to the first that does, then what else there is."""
-    place = place_of(device)
+    place = device.place
     steps: list[PlanStep] = []
     last, need = preset, None
     for rung in climb_down(preset, lambda presets: planner.needs(presets, device), lambda need: need.total(place)):
@@ -158,7 +158,7 @@ def _smaller(
 
 def _fitting(preset: Preset, planner: EnginePlanner) -> Iterator[str]:
     """The cards of the table that have the memory and can run the engine; none where no GPU is used."""
-    if not planner.uses_gpu(preset):
+    if not preset.parameters.uses_gpu:
         return
     for other in known_gpus():
         if not planner.obstacle(preset, other) and planner.fits(preset, planner.needs([preset], other)[0], other):

@@ -110,7 +110,7 @@ class Plan:
     @property
     def place(self) -> Place:
         """The memory that decides."""
-        return "gpu" if self.device.is_gpu else "host"
+        return self.device.place
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from fastinfer.engines.turbomind.gpus import BFLOAT16, OLDEST
+from fastinfer.engines.turbomind.gpus import BFLOAT16, OLDEST, dotted
 from fastinfer.engines.turbomind.memory import memory_need
 from fastinfer.engines.turbomind.settings import EngineSettings, effective_settings, replica_devices
 from fastinfer.models import CheckpointInfo
@@ -55,7 +55,7 @@ class TurbomindPlanner(EnginePlanner):
             return f"TurboMind needs an NVIDIA GPU, such as {smallest} below; 'embedded' runs on any CPU."
         capability = None if device.card is None else device.card.capability
         if capability is not None and capability < OLDEST:
-            return f"it has compute capability {_dotted(capability)}, and TurboMind needs {_dotted(OLDEST)}."
+            return f"it has compute capability {dotted(capability)}, and TurboMind needs {dotted(OLDEST)}."
         return ""
 
     def fits(self, preset: Preset, need: Need, device: Device) -> bool:
@@ -98,7 +98,3 @@ def _parameters_of(preset: Preset) -> TurbomindClassifyParameters:
     parameters = preset.parameters
     assert isinstance(parameters, TurbomindClassifyParameters)
     return parameters
-
-
-def _dotted(capability: tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"

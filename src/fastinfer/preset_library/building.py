@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from fastinfer.errors import FastInferError, ModelLoadError
+from fastinfer.errors import FastInferError
 from fastinfer.preset_library.models import default_model
 from fastinfer.preset_library.preset import Preset
 from fastinfer.preset_library.schema import LlamaChatParameters, TurbomindClassifyParameters
@@ -30,7 +30,7 @@ def build(preset: Preset, model: str | os.PathLike[str] | None = None) -> Any:
     from fastinfer.engines.cores import usable_cores
     from fastinfer.engines.llama.bare import bare_llama
     from fastinfer.engines.llama.devices import placement
-    from fastinfer.models import EMBEDDED_CHAT, resolve_gguf
+    from fastinfer.models import EMBEDDED_CHAT, resolve_gguf, without_projector
 
     device, template = None, _OWN
     if isinstance(parameters, LlamaChatParameters):
@@ -44,10 +44,7 @@ def build(preset: Preset, model: str | os.PathLike[str] | None = None) -> Any:
         template = "transcript"  # a base model, without a template of its own
     sees = preset.kind == "classify"
     if sees and files.projector is None:
-        raise ModelLoadError(
-            f"The model {files.name} has no vision projector.",
-            hint="Put the mmproj GGUF file beside the model, or choose a vision model.",
-        )
+        raise without_projector(files.name)
     engine = bare_llama(
         files.model,
         projector=files.projector if sees else None,

@@ -1,6 +1,6 @@
 """What the built-in presets were measured at.
 
-The receipts are data, ``receipts.json``, which ``benchmarks/receipts.py`` writes from the results of the benchmarks.
+The receipts are data, ``receipts.json``, which ``benchmarks/receipts.py`` gathers from those that it measured.
 """
 
 from __future__ import annotations

@@ -151,6 +151,11 @@ class _Parameters(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, hide_input_in_errors=True
     )
 
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether anything of the model is to be on a GPU."""
+        return True
+
     @model_validator(mode="after")
     def _fields_agree(self) -> _Parameters:
         broken = conflicts(self.__dict__)
@@ -221,6 +226,11 @@ class LlamaClassifyParameters(_Parameters):
     max_label_tokens: Count = 12
     max_pixels: Count = 64_000_000
 
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether any layer of the model is to be on a GPU."""
+        return self.n_gpu_layers != 0
+
 
 class LlamaChatParameters(_Parameters):
     """Chat on llama.cpp.
@@ -255,6 +265,11 @@ class LlamaChatParameters(_Parameters):
     presence_penalty: Penalty = 0.0
     max_tokens: CountOrZero = 0
     n_threads: Threads = 0
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether any layer of the model is to be on a GPU."""
+        return self.n_gpu_layers != 0 and self.device.upper() != "CPU"
 
 
 Parameters = Union[TurbomindClassifyParameters, LlamaClassifyParameters, LlamaChatParameters]  # noqa: UP007

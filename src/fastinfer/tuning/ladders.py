@@ -303,9 +303,7 @@ def ladders_for(preset: Preset, aim: Aim, *, keep_answers: bool) -> tuple[Ladder
         aim: what they are walked for.
         keep_answers: leave those out that may change answers.
     """
-    parameters = preset.parameters.model_dump()
-    on_gpu = parameters.get("n_gpu_layers", -1) != 0 and parameters.get("device", "GPU").upper() != "CPU"
-    place = "gpu" if on_gpu else "cpu"
+    place = "gpu" if preset.parameters.uses_gpu else "cpu"
     return tuple(
         ladder
         for ladder in LADDERS

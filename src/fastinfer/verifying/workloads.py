@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["image_files", "label_set", "prompt_tokens", "prompts", "standard_workload"]
 
-PHOTOGRAPHS: Final = "generated JPEG files of 448 px"
+_PHOTOGRAPHS: Final = "generated JPEG files of 448 px"
 _PROMPTS: Final = "prompts of {} tokens, random words"
 
 _THINGS: Final = (
@@ -41,7 +41,7 @@ def standard_workload(preset: Preset) -> Workload:
     if isinstance(parameters, LlamaChatParameters):
         prompt, reply = (128, 64) if parameters.n_gpu_layers == 0 else (512, 128)
         return Workload(_PROMPTS.format(prompt), 4 * parameters.parallel, max_tokens=reply)
-    return Workload(PHOTOGRAPHS, 512 if isinstance(parameters, TurbomindClassifyParameters) else 128, labels=10)
+    return Workload(_PHOTOGRAPHS, 512 if isinstance(parameters, TurbomindClassifyParameters) else 128, labels=10)
 
 
 def image_files(workload: Workload) -> list[bytes]:
@@ -50,7 +50,7 @@ def image_files(workload: Workload) -> list[bytes]:
     Raises:
         PresetError: there are none of this name.
     """
-    if workload.name != PHOTOGRAPHS:
+    if workload.name != _PHOTOGRAPHS:
         raise _unknown(workload)
     with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(_photograph, range(workload.items)))

@@ -161,3 +161,5 @@ def test_the_drivers_release_is_read_from_the_kernel(write: Any) -> None:
     line = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs-builder@x)\n"
     assert driver_release(write({})) == ""
     assert driver_release(write({"proc/driver/nvidia/version": line})) == "570.86.15"
+    newer = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (x@y)\n"
+    assert driver_release(write({"proc/driver/nvidia/version": newer})) == "580.159.04"

@@ -160,7 +160,7 @@ def main() -> None:
     """Read what is asked from standard input, and write what llama.cpp says to standard output."""
     asked, account = json.load(sys.stdin), _Account()
     try:
-        # Before numpy: a CUDA build of llama.cpp has been seen to crash while it loads a model otherwise.
+        # Before numpy: a build with a C++ library of its own crashes while it loads a model otherwise.
         import fastinfer.engines.llama.binding  # noqa: F401
 
         found = _try(Path(asked["model"]), asked["contexts"], account)

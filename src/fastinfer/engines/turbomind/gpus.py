@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastinfer.errors import EngineUnavailableError
 
-__all__ = ["BFLOAT16", "OLDEST", "Gpu", "gpus"]
+__all__ = ["BFLOAT16", "DRIVER_LIBRARY", "OLDEST", "Gpu", "dotted", "gpus"]
 
 #: Compute capability of the oldest GPUs that TurboMind 0.18 has kernels for (Volta), and of the first with bfloat16
 #: (Ampere).
@@ -19,7 +19,7 @@ BFLOAT16: Final = (8, 0)
 # cuda.h: CUdevice_attribute.
 _MAJOR, _MINOR = 75, 76
 _NO_DEVICE: Final = 100  # CUDA_ERROR_NO_DEVICE
-_LIBRARY: Final = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+DRIVER_LIBRARY: Final = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,11 @@ class Gpu:
     capability: tuple[int, int]
 
 
+def dotted(capability: tuple[int, int]) -> str:
+    """A compute capability as people write it: ``"9.0"``."""
+    return f"{capability[0]}.{capability[1]}"
+
+
 def gpus() -> tuple[Gpu, ...]:
     """The GPUs that this process may use, at least one.
 
@@ -46,10 +51,10 @@ def gpus() -> tuple[Gpu, ...]:
         EngineUnavailableError: there is no driver, or it sees no GPU.
     """
     try:
-        driver: Any = ctypes.CDLL(_LIBRARY)
+        driver: Any = ctypes.CDLL(DRIVER_LIBRARY)
     except OSError as error:
         raise EngineUnavailableError(
-            f"There is no NVIDIA driver on this machine ({_LIBRARY} cannot be loaded).",
+            f"There is no NVIDIA driver on this machine ({DRIVER_LIBRARY} cannot be loaded).",
             hint="TurboMind needs an NVIDIA GPU; the preset 'embedded' runs on any CPU.",
         ) from error
     status = driver.cuInit(0)

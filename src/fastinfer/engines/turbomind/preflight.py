@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from fastinfer.engines.turbomind.gpus import BFLOAT16, OLDEST, Gpu
+from fastinfer.engines.turbomind.gpus import BFLOAT16, OLDEST, Gpu, dotted
 from fastinfer.engines.turbomind.pipeline import PIPELINE_ARCHITECTURES
 from fastinfer.engines.turbomind.prompt import PLACES
 from fastinfer.engines.turbomind.settings import EngineSettings
@@ -161,8 +161,8 @@ def check_gpus(present: Sequence[Gpu], devices: Sequence[int], info: CheckpointI
         gpu = by_index[device]
         if gpu.capability < OLDEST:
             raise EngineUnavailableError(
-                f"GPU {device}, {gpu.name}, has compute capability {gpu.capability[0]}.{gpu.capability[1]}; TurboMind "
-                f"needs {OLDEST[0]}.{OLDEST[1]}.",
+                f"GPU {device}, {gpu.name}, has compute capability {dotted(gpu.capability)}; TurboMind "
+                f"needs {dotted(OLDEST)}.",
                 hint="Use a GPU from Volta on, or a preset of llama.cpp.",
             )
     return all(by_index[device].capability >= BFLOAT16 for device in devices)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from fastinfer.engines.turbomind.gpus import Gpu, gpus
+from fastinfer.engines.turbomind.gpus import DRIVER_LIBRARY, Gpu, dotted, gpus
 from fastinfer.errors import EngineUnavailableError
 from fastinfer.machine.checks.check import Check, size_of, text_in
 from fastinfer.machine.checks.child import ask
@@ -21,7 +20,6 @@ __all__ = ["GpuReading", "built_in_gpus", "driver_release", "judge", "read", "ta
 
 _AREA: Final = "gpu"
 _PATIENCE: Final = 20.0  # seconds; without persistence mode the driver starts each GPU anew
-_LIBRARY: Final = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _HIDING: Final = "CUDA_VISIBLE_DEVICES"
 _NVIDIA: Final = "0x10de"
 _DISPLAYS: Final = ("0x0300", "0x0302")  # PCI classes of graphics cards and of those without an output
@@ -66,7 +64,7 @@ def read() -> GpuReading:
     """Ask the driver, in this process."""
     management = read_management()
     try:
-        library: Any = ctypes.CDLL(_LIBRARY)
+        library: Any = ctypes.CDLL(DRIVER_LIBRARY)
     except OSError:
         driver = None
     else:
@@ -157,7 +155,7 @@ def _none_visible(reading: GpuReading, built_in: int, environment: Mapping[str, 
 def _visible(visible: Sequence[Gpu], built_in: int, environment: Mapping[str, str]) -> Check:
     name = "GPUs to use"
     found = ", ".join(
-        f"{gpu.index}: {gpu.name}, {size_of(gpu.memory)}, compute capability {gpu.capability[0]}.{gpu.capability[1]}"
+        f"{gpu.index}: {gpu.name}, {size_of(gpu.memory)}, compute capability {dotted(gpu.capability)}"
         for gpu in visible
     )
     value = environment.get(_HIDING)

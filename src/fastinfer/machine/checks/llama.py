@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fastinfer.engines.turbomind.gpus import Gpu
+from fastinfer.engines.turbomind.gpus import Gpu, dotted
 from fastinfer.errors import EngineUnavailableError
 from fastinfer.machine.checks.check import Check
 from fastinfer.machine.checks.child import ask
@@ -146,8 +146,8 @@ def _gpu_support(reading: LlamaReading, gpus: Sequence[Gpu], wanted: str) -> Che
         return Check(_AREA, name, "warn", "built for the CPU alone", meaning, _build(wanted, cuda))
     built = _built_for(reading.system)
     if unfit := [gpu for gpu in gpus if built and not _has_kernels(gpu.capability, built)]:
-        found = f"built for compute capability {', '.join(f'{major}.{minor}' for major, minor in built)}"
-        named = ", ".join(f"{gpu.name} ({gpu.capability[0]}.{gpu.capability[1]})" for gpu in unfit)
+        found = f"built for compute capability {', '.join(map(dotted, built))}"
+        named = ", ".join(f"{gpu.name} ({dotted(gpu.capability)})" for gpu in unfit)
         # The list does not say whether the kernels' source is included, which the driver could compile.
         possible = all(gpu.capability > built[0] for gpu in unfit)
         meaning = f"It has no kernels for {named}" + (

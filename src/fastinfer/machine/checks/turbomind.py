@@ -14,7 +14,7 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from fastinfer.engines.turbomind.gpus import OLDEST, Gpu
+from fastinfer.engines.turbomind.gpus import OLDEST, Gpu, dotted
 from fastinfer.engines.turbomind.importing import import_lmdeploy
 from fastinfer.errors import EngineUnavailableError
 from fastinfer.machine.checks.check import Check
@@ -147,8 +147,8 @@ def judge(
 
 def _capability(gpus: Sequence[Gpu]) -> Check:
     name = "GPUs for TurboMind"
-    found = ", ".join(f"{gpu.name} ({gpu.capability[0]}.{gpu.capability[1]})" for gpu in gpus)
-    needed = f"compute capability {OLDEST[0]}.{OLDEST[1]} or newer"
+    found = ", ".join(f"{gpu.name} ({dotted(gpu.capability)})" for gpu in gpus)
+    needed = f"compute capability {dotted(OLDEST)} or newer"
     if all(gpu.capability >= OLDEST for gpu in gpus):
         return Check(_AREA, name, "ok", found, f"All have {needed}, which TurboMind needs.")
     meaning = f"TurboMind needs {needed}; the presets of llama.cpp run on older GPUs."
