@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cli_text import unboxed
 from fastinfer.measuring import Receipt
 
 
@@ -63,4 +64,4 @@ def test_without_a_sample_the_work_is_made_here(run: Any) -> None:
 def test_what_cannot_be_measured_is_said(run: Any, arguments: tuple[str, ...], code: int, said: str) -> None:
     result = run("bench", *arguments)
     assert result.exit_code == code
-    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert said in unboxed(result.stderr)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import fastinfer
+from cli_text import unboxed
 from fastinfer.cli.conversation import Conversation
 from fastinfer.errors import EngineDeadError, PromptTooLongError
 
@@ -138,7 +139,7 @@ def test_what_is_not_understood_exits_with_2(
 ) -> None:
     result = run(*arguments, stdin=stdin)
     assert (result.exit_code, result.stdout, made) == (2, "", [])
-    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert said in unboxed(result.stderr)
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

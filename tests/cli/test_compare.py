@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cli_text import unboxed
+
 
 @pytest.fixture
 def folder(samples: Path) -> Path:
@@ -53,5 +55,5 @@ def test_text_names_both_and_a_bad_image_is_the_exit_code(run: Any, folder: Path
 def test_what_cannot_be_compared_is_one_line(run: Any, arguments: tuple[str, ...], code: int, said: str) -> None:
     result = run("compare", *arguments)
     assert result.exit_code == code
-    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert said in unboxed(result.stderr)
     assert "Traceback" not in result.stderr

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import fastinfer
+from cli_text import unboxed
 from header_only import write_header
 
 PROD = ("plan", "prod", "--kind", "classify")
@@ -78,7 +79,7 @@ def test_what_is_unknown_is_one_line(run: Any, arguments: tuple[str, ...], words
 def test_a_name_of_both_kinds_needs_its_kind(run: Any) -> None:
     result = run("plan", "prod", "--gpu", "H200")
     assert result.exit_code == 2
-    assert "--kind classify or --kind chat" in " ".join(result.stderr.replace("│", " ").split())
+    assert "--kind classify or --kind chat" in unboxed(result.stderr)
 
 
 def test_a_terminal_gets_a_table(on_terminal: Any) -> None:

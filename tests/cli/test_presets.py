@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import fastinfer
+from cli_text import unboxed
 
 
 @pytest.mark.parametrize("kind", ["classify", "chat", None])
@@ -137,7 +138,7 @@ def test_explain(run: Any) -> None:
 def test_a_name_that_both_kinds_have_needs_the_kind(run: Any) -> None:
     result = run("explain", "prod")
     assert result.exit_code == 2
-    assert "--kind classify or --kind chat" in " ".join(result.stderr.replace("│", " ").split())
+    assert "--kind classify or --kind chat" in unboxed(result.stderr)
 
 
 def test_a_wrong_name_brings_the_nearest(run: Any) -> None:

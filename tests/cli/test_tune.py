@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cli_text import unboxed
 from fastinfer.cli.sample import read_sample
 from fastinfer.cli.tune import TuningAim, _limit
 
@@ -89,7 +90,7 @@ def test_a_command_that_makes_no_sense_is_refused(run: Any, arguments: tuple[str
     Path("fastinfer.toml").write_text('[chat.mine]\nextends = "embedded"\n', "utf-8")
     result = run("tune", "embedded", *arguments)
     assert result.exit_code == 2
-    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert said in unboxed(result.stderr)
 
 
 def test_an_error_of_the_library_is_one_line(run: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cli_text import unboxed
 from fastinfer.preset_library import preset
 
 
@@ -47,4 +48,4 @@ def test_a_preset_without_a_receipt_is_one_line(run: Any) -> None:
 def test_a_name_of_both_kinds_needs_its_kind(run: Any) -> None:
     result = run("verify", "prod")
     assert result.exit_code == 2
-    assert "--kind classify or --kind chat" in " ".join(result.stderr.replace("│", " ").split())
+    assert "--kind classify or --kind chat" in unboxed(result.stderr)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import shlex
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 import fastinfer
+from documented_commands import DOCUMENTED
 from fastinfer.preset_library import Preset
-
-DOCUMENTED: dict[str, tuple[Any, str, str, dict[str, Any]]] = runpy.run_path(
-    str(Path(__file__).with_name("documented.py"))
-)["DOCUMENTED"]
 
 every_command = pytest.mark.parametrize("which", DOCUMENTED)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastinfer.commands.flags import MODEL_PATH, server_of
+from fastinfer.commands.flags import MODEL_PATH, Server, server_of
 from fastinfer.engines.turbomind.flags import FLAGS
 from fastinfer.preset_library import field_docs
 from fastinfer.preset_library.schema import PARAMETER_CLASSES
@@ -107,10 +107,9 @@ def test_the_documented_flags_of_lmdeploy_have_one_reason() -> None:
 
 
 @pytest.mark.parametrize("server", [LLAMA, LMDEPLOY], ids=["llama-server", "api_server"])
-def test_each_flag_has_a_field_or_a_reason(server: object) -> None:
+def test_each_flag_has_a_field_or_a_reason(server: Server) -> None:
     assert server in (LLAMA, LMDEPLOY)
-    flags = (LLAMA if server is LLAMA else LMDEPLOY).flags
-    for name, flag in flags.items():
+    for name, flag in server.flags.items():
         assert name.startswith("-") or name == MODEL_PATH
         assert bool(flag.field) != flag.why.endswith(".")
         assert not flag.refused or flag.hint

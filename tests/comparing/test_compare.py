@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 import fastinfer
+from consoles import on_console
 from fastinfer.comparing import Comparison, compare
 from fastinfer.comparing import sides as sides_module
 from fastinfer.comparing.collection import collect
@@ -119,12 +119,8 @@ def test_memory_is_seen_where_the_system_tells(comparison: Comparison) -> None:
 
 
 def test_text_html_rich_and_json_say_the_same(comparison: Comparison) -> None:
-    from rich.console import Console
-
-    written = io.StringIO()
-    Console(file=written, width=200).print(comparison)
     html = comparison._repr_html_()
-    for text in (str(comparison), written.getvalue(), html):
+    for text in (str(comparison), on_console(comparison, 200), html):
         for said in ("14 images, 4 labels", "images a second", "Cohen", "red circle/damaged.png", "label is not known"):
             assert said in " ".join(text.split())
     assert "<img src=" in html

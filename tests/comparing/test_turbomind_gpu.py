@@ -8,12 +8,12 @@ import pytest
 
 import fastinfer
 from fastinfer.comparing import compare
-from turned_samples import turned_samples
+from turned_samples import sample_files, turned_samples
 
 pytestmark = pytest.mark.gpu
 
 ROOT = Path(__file__).resolve().parents[2]
-#: The samples in the order of turned_samples; what they show is their name.
+#: What some of the samples show.
 NAMES = {"car": "a car", "fish": "a fish", "key": "a key", "mushroom": "a mushroom", "tree": "a tree"}
 
 
@@ -21,13 +21,9 @@ NAMES = {"car": "a car", "fish": "a fish", "key": "a key", "mushroom": "a mushro
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Turned samples of five things in a folder each, and a file that is no image."""
     root = tmp_path_factory.mktemp("labelled")
-    samples = ROOT / "src/fastinfer/samples"
-    files = sorted(samples.glob("*.png")) + sorted(samples.glob("*.jpg"))
-    angles = range(-12, 16, 4)
-    pictures = iter(turned_samples(angles))
-    for angle in angles:
-        for file in files:
-            picture, label = next(pictures), NAMES.get(file.stem)
+    for angle in range(-12, 16, 4):
+        for file, picture in zip(sample_files(), turned_samples([angle]), strict=True):
+            label = NAMES.get(file.stem)
             if label is not None:
                 where = root / label
                 where.mkdir(exist_ok=True)

@@ -15,15 +15,10 @@ HIDDEN, INNER, VOCABULARY, HEAD, HEADS, KV_HEADS = 128, 64, 512, 32, 4, 2
 Tensor = tuple[str, tuple[int, ...], str]
 
 
-def tensors_of(layers: int, *, tied: bool = False) -> list[Tensor]:
-    """Name, shape and number format of a small Llama's tensors; tied ones have no output matrix of their own."""
-    return list(_tensors(layers, tied))
-
-
 def header_of(layers: int, *, tied: bool = False) -> GgufHeader:
     """What the header of a file with these tensors says."""
     tensors, offset = [], 0
-    for name, shape, kind in tensors_of(layers, tied=tied):
+    for name, shape, kind in _tensors(layers, tied):
         size = shape[0] * (shape[1] if len(shape) > 1 else 1) * _bytes(kind)
         tensors.append(GgufTensor(name, shape, kind, offset, size))
         offset += size
@@ -44,7 +39,7 @@ def write_header(
     """
     metadata = _metadata(architecture, layers)
     metadata |= {f"{architecture}.{key}": value for key, value in (changes or {}).items()}
-    write_gguf(path, metadata, tensors_of(layers))
+    write_gguf(path, metadata, _tensors(layers, tied=False))
     return path
 
 
@@ -68,6 +63,7 @@ def _metadata(architecture: str, layers: int) -> dict[str, int | float | bool | 
 
 
 def _tensors(layers: int, tied: bool) -> Iterator[Tensor]:
+    """Name, shape and number format of a small Llama's tensors; tied ones have no output matrix of their own."""
     yield "token_embd.weight", (HIDDEN, VOCABULARY), "F16"
     yield "output_norm.weight", (HIDDEN,), "F32"
     if not tied:

@@ -10,14 +10,19 @@ from PIL import Image, ImageOps
 
 import fastinfer
 
-__all__ = ["turned_samples"]
+__all__ = ["sample_files", "turned_samples"]
 
 _SAMPLES: Final = Path(fastinfer.__file__).parent / "samples"
 
 
+def sample_files() -> list[Path]:
+    """The samples, in the order in which they are turned."""
+    return sorted(_SAMPLES.glob("*.png")) + sorted(_SAMPLES.glob("*.jpg"))
+
+
 def turned_samples(angles: Iterable[int]) -> list[Image.Image]:
     """Every sample turned by each of these angles in degrees, the corners white; RGB, without metadata."""
-    files = sorted(_SAMPLES.glob("*.png")) + sorted(_SAMPLES.glob("*.jpg"))
+    files = sample_files()
     found = []
     for angle in angles:
         for file in files:

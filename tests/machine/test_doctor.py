@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html.parser
-import io
 import json
 import sys
 import time
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 import fastinfer
+from consoles import on_console
 from fastinfer import Check, Diagnosis
 from fastinfer.engines.turbomind.gpus import gpus
 from fastinfer.errors import EngineUnavailableError, PresetError
@@ -118,10 +117,7 @@ def test_the_text_groups_rows_and_leaves_commands_whole(diagnosis: Diagnosis) ->
 
 
 def test_a_rich_console_shows_values_as_they_are(diagnosis: Diagnosis) -> None:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(diagnosis)
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
+    text = on_console(diagnosis, 120)
     for part in ("a [red]name[/red]", "?[31m<script>", "It & that.", "$ echo '<b>'", "1 ok, 1 to look at, 1 failed"):
         assert part in text
 

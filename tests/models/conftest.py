@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from hub_sessions import close_sessions
+
 UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64 = 4, 6, 7, 8, 9, 10
 F32, Q8_0 = 0, 8
 PIECE = 1 << 18  # bytes that the server writes at once
@@ -191,16 +193,6 @@ class Handler(BaseHTTPRequestHandler):
                 self.hub.sent += len(body[begin : begin + PIECE])
         except ConnectionError:  # who asked has seen enough
             self.close_connection = True
-
-
-def close_sessions() -> None:
-    import huggingface_hub
-
-    # Its name differs between the versions of huggingface_hub.
-    close = getattr(huggingface_hub, "close_session", None)
-    if close is None:
-        from huggingface_hub.utils import reset_sessions as close
-    close()
 
 
 def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

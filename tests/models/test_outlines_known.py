@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,16 +121,9 @@ def test_what_the_hub_has_goes_before_what_is_known(hub: Any, cut_network: Calla
         assert outline.source == "known shape"
 
 
-def test_llama_cpp_loads_the_stand_in_without_its_weights(offline: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GGML_NO_BACKTRACE": "1"}
+def test_llama_cpp_loads_the_stand_in_without_its_weights(offline: Path, run_python: Callable[..., Any]) -> None:
     with outline_gguf(f"{SEED_OSS}:Q5_K_XL") as outline:
-        done = subprocess.run(
-            [sys.executable, "-c", LOADING, str(outline.model)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_python(LOADING, str(outline.model))
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == ["36151104512", "524288", "155136"]
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 import fastinfer
+from consoles import on_console
 from fastinfer.planning import Need, Part
 from fastinfer.planning.device import Device, device_for
 from fastinfer.planning.report import bar
@@ -31,15 +30,8 @@ def on_t4() -> fastinfer.Plan:
     return fastinfer.plan("prod", kind="classify", gpu="T4")
 
 
-def on_terminal(plan: fastinfer.Plan) -> str:
-    console = Console(file=io.StringIO(), width=400, highlight=False)
-    console.print(plan)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
 def test_text_and_terminal_say_the_same(prod: fastinfer.Plan) -> None:
-    assert re.sub("[─ \n]+", " ", on_terminal(prod)).split() == str(prod).split()
+    assert re.sub("[─ \n]+", " ", on_console(prod, 400)).split() == str(prod).split()
 
 
 def test_text_is_no_wider_than_100_columns_but_for_the_table(prod: fastinfer.Plan) -> None:
@@ -63,7 +55,7 @@ def test_names_cannot_write_html(on_t4: fastinfer.Plan) -> None:
     assert "<b onclick" not in shown
     assert "<i>" not in shown
     assert "/&lt;b onclick=x&gt;&amp;/[red]m.gguf" in shown
-    assert "[red]m.gguf" in on_terminal(named)
+    assert "[red]m.gguf" in on_console(named, 400)
 
 
 def widths(shown: str) -> list[float]:

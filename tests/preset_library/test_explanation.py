@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import html.parser
-import io
 import json
 
 import pytest
-from rich.console import Console
 
+from consoles import on_console
 from fastinfer.preset_library import Preset, field_docs, preset, presets
 from fastinfer.provenance import Adjustment
 
@@ -88,7 +87,7 @@ def test_an_adjustment_of_something_else_is_not_lost() -> None:
     assert explanation.other_adjustments == (ELSEWHERE,)
     said = "grammar: asked true, the engine got false: Not <b>possible</b> [bold]here[/bold]."
     assert said in str(explanation)
-    assert said in on_console(explanation)
+    assert said in on_console(explanation, 140)
     parsed = Cells()
     parsed.feed(explanation._repr_html_())
     assert said in parsed.text
@@ -107,7 +106,7 @@ def test_html_escapes_every_value() -> None:
 
 def test_a_rich_console_shows_values_as_they_are() -> None:
     wild = preset("prod", kind="classify").replace(model="[red]x[/red]")
-    text = on_console(wild.explain([RAISED]))
+    text = on_console(wild.explain([RAISED]), 140)
     assert "[red]x[/red]" in text
     assert "max_concurrent_requests" in text
     assert "persistence mode" in text
@@ -123,10 +122,3 @@ def test_to_dict_is_json_with_rows_and_advice() -> None:
         {"field": "session_len", "asked": 512, "used": 16384, "why": RAISED.why}
     ]
     assert any(item["symptom"] == "Out of memory" for item in data["advice"])
-
-
-def on_console(explanation: object) -> str:
-    console = Console(file=io.StringIO(), width=140)
-    console.print(explanation)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()

@@ -17,11 +17,6 @@ def of(name: str, kind: str) -> Preset:
     return preset(name, kind=kind)  # type: ignore[arg-type]
 
 
-@pytest.fixture(autouse=True)
-def account(bare_account: Path) -> Path:
-    return bare_account
-
-
 def test_the_receipts_are_what_the_results_say() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.receipts", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -80,7 +75,7 @@ def test_a_field_that_a_preset_had_not_yet_is_said_to_be_new() -> None:
             assert same == (measured.differs == ())
 
 
-def test_a_users_own_preset_has_only_receipts_of_equal_values(bare_account: Path) -> None:
+def test_a_users_own_preset_has_only_receipts_of_equal_values() -> None:
     Path("fastinfer.toml").write_text(
         '[classify.prod]\nextends = "prod"\nmax_batch_size = 64\n[classify.same]\nextends = "prod-exact"\n', "utf-8"
     )

@@ -35,11 +35,6 @@ extends="low-latency"
 """
 
 
-@pytest.fixture(autouse=True)
-def working_directory(bare_account: Path) -> Path:
-    return bare_account
-
-
 @pytest.fixture
 def file() -> Path:
     path = Path("fastinfer.toml")

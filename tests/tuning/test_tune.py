@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 import fastinfer
+from consoles import on_console
 from fastinfer.errors import (
     FastInferError,
     ImageDecodeError,
@@ -87,11 +87,7 @@ def test_it_survives_json(tuned: Any) -> None:
 
 
 def test_text_rich_and_html_say_the_same(tuned: Any) -> None:
-    from rich.console import Console
-
-    written = io.StringIO()
-    Console(width=200, file=written).print(tuned)
-    for shown in (str(tuned), written.getvalue(), tuned._repr_html_()):
+    for shown in (str(tuned), on_console(tuned, 200), tuned._repr_html_()):
         assert "the highest throughput" in shown
         assert "vision_max_batch_size=1" in shown
         assert "The values as given come" in shown

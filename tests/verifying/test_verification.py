@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from consoles import on_console
 from fastinfer.measuring import Receipt
 from fastinfer.preset_library import Preset, preset
 from fastinfer.verifying import confront
@@ -111,12 +111,8 @@ def test_figures_that_one_of_the_two_lacks_are_left_out() -> None:
 
 
 def test_text_html_rich_and_json_say_the_same() -> None:
-    from rich.console import Console
-
     found = confront(PRESET, RECEIPT, here(throughput=50.0))
-    written = io.StringIO()
-    Console(file=written, width=200).print(found)
-    for text in (str(found), written.getvalue(), found._repr_html_()):
+    for text in (str(found), on_console(found, 200), found._repr_html_()):
         for said in ("prod (classify): clearly slower", "50 images/s", "0.46", "clearly worse", "36.17 ms"):
             assert said in text
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))

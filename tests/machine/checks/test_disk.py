@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -118,4 +117,4 @@ def test_fastinfers_own_cache_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert own_cache() == tmp_path
     monkeypatch.setenv("FASTINFER_CACHE", "~there-is-no-such-account/cache")
     assert own_cache() is None
-    assert by_name(judge(dataclasses.replace(reading(tmp_path)), None, gpus=0))["fastinfer's cache"].status == "warn"
+    assert by_name(judge(reading(tmp_path), None, gpus=0))["fastinfer's cache"].status == "warn"

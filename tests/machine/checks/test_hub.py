@@ -14,6 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from fastinfer.machine.checks.hub import HubReading, judge, read
+from hub_sessions import close_sessions
 
 Serve = Callable[..., list[tuple[str, str, str | None]]]
 TOKEN = "hf_secretsecretsecret"
@@ -66,17 +67,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         server.shutdown()
         server.server_close()
         thread.join()
-    _close_sessions()
-
-
-def _close_sessions() -> None:
-    import huggingface_hub
-
-    # Its name differs between the versions of huggingface_hub.
-    close = getattr(huggingface_hub, "close_session", None)
-    if close is None:
-        from huggingface_hub.utils import reset_sessions as close
-    close()
+    close_sessions()
 
 
 def test_a_hub_that_answers_is_asked_once_without_a_token(serve: Serve, by_name: Any) -> None:
@@ -147,7 +138,7 @@ def test_a_hub_that_sends_a_byte_now_and_then_is_left_in_time(monkeypatch: pytes
         thread.join()
     assert (reading.status, reading.problem) == (None, "No answer after 0.3 seconds")
     time.sleep(0.2)  # until the client's thread has its answer, and its connection can be closed
-    _close_sessions()
+    close_sessions()
 
 
 def test_a_port_where_nobody_listens_is_a_warning(by_name: Any, monkeypatch: pytest.MonkeyPatch) -> None:

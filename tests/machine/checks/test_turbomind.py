@@ -18,19 +18,19 @@ def rows(version: str | None, reading: TurbomindReading | None = None, **options
     return judge(version, reading, **{"gpus": (), "driver": 12080, "cuda": 12, "wanted": WANTED, **options})
 
 
-def lmdeploy(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, engine: str = "") -> None:
-    """A package of this name that is imported before any other."""
-    for name, content in {
-        "lmdeploy/__init__.py": text,
-        "lmdeploy/vl/media/image.py": "",
-        "lmdeploy/turbomind/__init__.py": engine,
-        "torch/__init__.py": "__version__ = '2.11.0'\nfrom . import version\n",
-        "torch/version.py": "cuda = '12.8'\n",
-    }.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, "utf-8")
+def lmdeploy(write: Any, monkeypatch: pytest.MonkeyPatch, text: str, engine: str = "") -> Path:
+    """A package of this name that is imported before any other, and the folder that it is in."""
+    folder: Path = write(
+        {
+            "lmdeploy/__init__.py": text,
+            "lmdeploy/vl/media/image.py": "",
+            "lmdeploy/turbomind/__init__.py": engine,
+            "torch/__init__.py": "__version__ = '2.11.0'\nfrom . import version\n",
+            "torch/version.py": "cuda = '12.8'\n",
+        }
+    )
     monkeypatch.syspath_prepend(str(folder))
+    return folder
 
 
 def test_without_a_gpu_it_is_not_needed_and_with_one_it_is_missed(by_name: Any, h200: Gpu) -> None:
@@ -76,13 +76,11 @@ def test_a_gpu_that_is_too_old_is_named(by_name: Any, h200: Gpu, p100: Gpu) -> N
 
 
 def test_the_import_is_tried_in_a_process_of_its_own(
-    by_name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h200: Gpu
+    by_name: Any, write: Any, monkeypatch: pytest.MonkeyPatch, h200: Gpu
 ) -> None:
-    lmdeploy(tmp_path, monkeypatch, "__version__ = '0.18.0'\nprint('hello')\n")
+    lmdeploy(write, monkeypatch, "__version__ = '0.18.0'\nprint('hello')\n")
     assert take() == TurbomindReading(torch="2.11.0", torch_cuda="12.8")
-    lmdeploy(
-        tmp_path, monkeypatch, "__version__ = '0.18.0'\n", "_import_error = OSError('libcublas.so.12: no such file')"
-    )
+    lmdeploy(write, monkeypatch, "__version__ = '0.18.0'\n", "_import_error = OSError('libcublas.so.12: no such file')")
     reading = take()
     (row,) = by_name(rows("0.18.0", reading, gpus=(h200,))).values()
     assert (row.status, row.remedy) == ("fail", "pip install 'fastinfer[turbomind]'")
@@ -98,14 +96,14 @@ def test_the_import_is_tried_in_a_process_of_its_own(
         ("import os; os.abort()", "ended with"),
     ],
 )
-def test_an_import_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
-    lmdeploy(tmp_path, monkeypatch, text)
+def test_an_import_that_fails_says_why(write: Any, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    lmdeploy(write, monkeypatch, text)
     assert said in take().problem
 
 
-def test_the_version_of_cuda_is_read_from_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lmdeploy(tmp_path, monkeypatch, "raise AssertionError('imported')")
-    library = tmp_path / "lmdeploy" / "turbomind" / "_turbomind.cpython-312-x86_64-linux-gnu.so"
+def test_the_version_of_cuda_is_read_from_the_library(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = lmdeploy(write, monkeypatch, "raise AssertionError('imported')")
+    library = folder / "lmdeploy" / "turbomind" / "_turbomind.cpython-312-x86_64-linux-gnu.so"
     assert built_for() is None
     library.write_bytes(b"")
     assert built_for() is None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+__all__ = ["DOCUMENTED"]
+
 PROD = """
 lmdeploy serve api_server OpenGVLab/InternVL3-8B-hf \\
     --backend turbomind \\
@@ -111,7 +115,7 @@ LOW_LATENCY_WITHOUT_JINJA = LOW_LATENCY_LONG.replace("--jinja", "--no-jinja --ch
 SEED_OSS = {"chat_template": "seed_oss"}
 
 #: Kind and name of the preset, the command, and the fields in which the command differs from the preset.
-DOCUMENTED: dict[str, tuple[str, str, str, dict[str, object]]] = {
+DOCUMENTED: dict[str, tuple[Any, str, str, dict[str, Any]]] = {
     "prod": ("classify", "prod", PROD, {}),
     "low-latency, short": ("chat", "low-latency", LOW_LATENCY_SHORT, {}),
     "low-latency, long": ("chat", "low-latency", LOW_LATENCY_LONG, {}),
