@@ -101,6 +101,7 @@ def run(
     errors: str,
     unit: str,
     progress: bool,
+    ended: Callable[[], None] = lambda: None,
 ) -> Iterator[Result]:
     """Results in the order of the items, with at most ``ahead`` submitted at a time.
 
@@ -112,6 +113,7 @@ def run(
         errors: ``"raise"`` or ``"return"``.
         unit: what an item is called beside the bar.
         progress: show a bar.
+        ended: called once when the last item was started.
     """
     window: _Window[Item, Result] = _Window(failed, ahead, errors)
     source = iter(items)
@@ -122,8 +124,10 @@ def run(
                     item = next(source)
                 except StopIteration:
                     window.end()
+                    ended()
                 except Exception as error:  # noqa: BLE001  whatever the caller's input raises is the caller's
                     window.end(error)
+                    ended()
                 else:
                     try:
                         window.add(item, start(item))
@@ -150,6 +154,7 @@ async def run_async(
     errors: str,
     unit: str,
     progress: bool,
+    ended: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Result]:
     """:func:`run` for asyncio."""
     window: _Window[Item, Result] = _Window(failed, ahead, errors)
@@ -161,8 +166,10 @@ async def run_async(
                     item = await source.__anext__()
                 except StopAsyncIteration:
                     window.end()
+                    ended()
                 except Exception as error:  # noqa: BLE001  whatever the caller's input raises is the caller's
                     window.end(error)
+                    ended()
                 else:
                     try:
                         window.add(item, await start(item))

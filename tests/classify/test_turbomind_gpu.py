@@ -27,6 +27,7 @@ from fastinfer.engines.turbomind.memory import memory_need
 from fastinfer.engines.turbomind.settings import effective_settings
 from fastinfer.errors import (
     EngineDeadError,
+    EngineError,
     EngineOutOfMemoryError,
     ImageDecodeError,
     LabelError,
@@ -75,6 +76,12 @@ def close_to(one, other, within=0.02):
     assert set(one.probabilities) == set(other.probabilities)
     for label, p in one.probabilities.items():
         assert abs(p - other.probabilities[label]) <= within, label
+
+
+def test_reproducible_streams_are_refused_because_turbomind_forms_its_batches(classifier):
+    assert classifier.group_size is None
+    with pytest.raises(EngineError, match="forms its batches itself"):
+        classifier.classify_many([], reproducible=True)
 
 
 def test_the_samples_are_named(classifier):

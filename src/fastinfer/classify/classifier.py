@@ -6,23 +6,25 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
 from typing import Literal
 
 from fastinfer.classify.admission import Admission
+from fastinfer.classify.groups import GroupedImages
 from fastinfer.classify.labels import LabelSet, check_labels
 from fastinfer.classify.results import Classification, Timings
-from fastinfer.classify.stream import Job, PendingImage, start
-from fastinfer.engines.base import ClassifyEngine, Scores, Task
+from fastinfer.classify.stream import PendingImage, start
+from fastinfer.engines.base import ClassifyEngine, GroupingEngine, Scores, Task
 from fastinfer.engines.scoring import normalise
-from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
+from fastinfer.errors import EngineDeadError, EngineError, FastInferError, RequestTimeoutError
 from fastinfer.images import ImageSource, describe_source
 from fastinfer.images.decoder import Decoder, Decodes
+from fastinfer.images.prepared import EngineImage
 from fastinfer.images.processes import DecodeProcesses
-from fastinfer.ordered import check_errors, run, run_async
+from fastinfer.ordered import Pending, check_errors, run, run_async
 from fastinfer.preset_library import DecodeIn, Preset
 from fastinfer.provenance import Provenance
 
@@ -54,8 +56,9 @@ class Classifier:
         decode_in: DecodeIn,
         labels: LabelSet | None,
         most_at_once: int | None = None,
+        groups: GroupingEngine | None = None,
     ) -> None:
-        self._engine = engine
+        self._engine, self._groups = engine, groups
         self._preset = preset
         self._provenance = provenance
         self._prompt, self._open_prompt = prompt, open_prompt
@@ -98,6 +101,11 @@ class Classifier:
         checked = None if labels is None else check_labels(labels)
         self._task(checked)
         self._labels = checked
+
+    @property
+    def group_size(self) -> int | None:
+        """Images of a batch of ``classify_many(..., reproducible=True)``; None where the engine forms them itself."""
+        return None if self._groups is None else self._groups.group_size
 
     def classify(
         self,
@@ -171,6 +179,7 @@ class Classifier:
         labels: Iterable[str] | None = None,
         errors: Literal["raise", "return"] = "raise",
         progress: bool = False,
+        reproducible: bool = False,
     ) -> Iterator[Classification]:
         """Classify a stream of images, lazily and in order.
 
@@ -183,21 +192,27 @@ class Classifier:
             errors: ``"raise"`` ends at the first image that fails; ``"return"`` yields a result whose ``error`` is
                 set and goes on. An error that ``images`` itself raises comes after the results of what it gave before.
             progress: show a progress bar.
+            reproducible: compute consecutive images in fixed batches of :attr:`group_size`, so that the same images in
+                the same order give the same results to the last bit on this machine. Otherwise an image shares its
+                batch with whatever is waiting, which may change the last digits of its probabilities.
 
         Raises:
             ValueError: ``errors`` is neither of the two.
+            EngineError: ``reproducible``, and the engine forms its batches itself, as TurboMind does.
             FastInferError: as :meth:`classify`, at the position of the image.
         """
         check_errors(errors)
         job = self._job(labels)
+        take, ended = self._starting(job, reproducible)
         return run(
             images,
-            lambda image: PendingImage(self._pool, job, image),
+            take,
             job.failed,
             ahead=self._ahead,
             errors=errors,
             unit="image",
             progress=progress,
+            ended=ended,
         )
 
     def aclassify_many(
@@ -207,15 +222,26 @@ class Classifier:
         labels: Iterable[str] | None = None,
         errors: Literal["raise", "return"] = "raise",
         progress: bool = False,
+        reproducible: bool = False,
     ) -> AsyncIterator[Classification]:
         """:meth:`classify_many` for asyncio; ``images`` may also be an async iterable."""
         check_errors(errors)
         job = self._job(labels)
+        take, ended = self._starting(job, reproducible)
 
-        async def begin(image: ImageSource) -> PendingImage:
-            return PendingImage(self._pool, job, image)
+        async def begin(image: ImageSource) -> Pending[Classification]:
+            return take(image)
 
-        return run_async(images, begin, job.failed, ahead=self._ahead, errors=errors, unit="image", progress=progress)
+        return run_async(
+            images,
+            begin,
+            job.failed,
+            ahead=self._ahead,
+            errors=errors,
+            unit="image",
+            progress=progress,
+            ended=ended,
+        )
 
     def close(self) -> None:
         """Give the memory back. What waits fails with EngineDeadError. Idempotent."""
@@ -240,10 +266,24 @@ class Classifier:
         state = "closed" if self._closed else self._provenance.device
         return f"<Classifier {self._provenance.preset!r}: {self._provenance.model}, {labels}, {state}>"
 
-    def _job(self, labels: Iterable[str] | None) -> Job:
+    def _job(self, labels: Iterable[str] | None) -> _ClassifyJob:
         self._check_open()
         chosen = self._labels if labels is None else check_labels(labels)
         return _ClassifyJob(self, chosen, self._task(chosen))
+
+    def _starting(
+        self, job: _ClassifyJob, reproducible: bool
+    ) -> tuple[Callable[[ImageSource], Pending[Classification]], Callable[[], None]]:
+        """How the images of a stream are started, and what is to be done after the last one."""
+        if not reproducible:
+            return (lambda image: PendingImage(self._pool, job, image)), lambda: None
+        if self._groups is None:
+            raise EngineError(
+                f"{self._provenance.engine} forms its batches itself: results cannot be had reproducible.",
+                hint="Leave reproducible out, or take a preset of llama.cpp.",
+            )
+        grouped = GroupedImages(self._pool, job, self._groups.group_size)
+        return grouped.start, grouped.end
 
     def _check_open(self) -> None:
         if self._closed:
@@ -284,6 +324,11 @@ class Classifier:
             raise
         scores.add_done_callback(lambda _: leave())
         return scores, (time.perf_counter() - begun) * 1e3
+
+    def _load(self, image: ImageSource) -> tuple[EngineImage, float]:
+        begun = time.perf_counter()
+        self._check_open()
+        return self._decoder.load(image), (time.perf_counter() - begun) * 1e3
 
     def _finish(self, image: ImageSource, scores: Scores, decode_ms: float, labels: LabelSet | None) -> Classification:
         if scores.labels is not None and labels is not None:
@@ -336,6 +381,14 @@ class _ClassifyJob:
 
     def start(self, image: ImageSource) -> tuple[Future[Scores], float]:
         return self._owner._start(image, self._task)
+
+    def load(self, image: ImageSource) -> tuple[EngineImage, float]:
+        return self._owner._load(image)
+
+    def start_together(self, images: list[EngineImage]) -> list[Future[Scores]]:
+        groups = self._owner._groups
+        assert groups is not None
+        return groups.submit_together(images, self._task)
 
     def finish(self, image: ImageSource, scores: Scores, decode_ms: float) -> Classification:
         return self._owner._finish(image, scores, decode_ms, self._labels)

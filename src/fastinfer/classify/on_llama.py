@@ -71,4 +71,5 @@ def open_on_llama(
         decode_workers=decode_workers,
         decode_in=parameters.decode_in,
         labels=labels,
+        groups=engine,
     )

@@ -47,6 +47,9 @@ class Classification:
         timings: where the time went; None if the image failed.
         provenance: what ran.
         error: why the image failed, with ``errors="return"``; None if it did not.
+        prediction_set: the labels that the classifier's calibration cannot rule out at the coverage that was asked for,
+            likeliest first; may be empty. None without a calibration for these labels.
+        abstained: there is a prediction set, and it does not hold exactly one label: better not to answer.
     """
 
     source: str
@@ -58,6 +61,8 @@ class Classification:
     timings: Timings | None
     provenance: Provenance
     error: FastInferError | None = field(default=None)
+    prediction_set: tuple[str, ...] | None = field(default=None)
+    abstained: bool = field(default=False)
 
     @property
     def ok(self) -> bool:
@@ -83,6 +88,8 @@ class Classification:
             "timings": None if self.timings is None else asdict(self.timings),
             "provenance": asdict(self.provenance),
             "error": error,
+            "prediction_set": None if self.prediction_set is None else list(self.prediction_set),
+            "abstained": self.abstained,
         }
 
     def __str__(self) -> str:

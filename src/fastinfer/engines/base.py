@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from fastinfer.engines.scoring import LabelTrie
 from fastinfer.images.prepared import EngineImage, ImagePreparation
 
-__all__ = ["ClassifyEngine", "EngineDescription", "Naming", "Scores", "Task"]
+__all__ = ["ClassifyEngine", "EngineDescription", "GroupingEngine", "Naming", "Scores", "Task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,14 @@ class Task:
         trie: the label set's tokens; None names what is seen instead.
         max_tokens: most tokens of a name, without labels.
         opening: the text before the image; engines read it once for all images of a task.
+        whole: its requests were queued at once, and are computed in one batch.
     """
 
     prompt: str
     trie: LabelTrie | None
     max_tokens: int
     opening: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +117,21 @@ class ClassifyEngine(Protocol):
 
     def close(self) -> None:
         """Fail what waits with EngineDeadError, free all memory. Idempotent."""
+        ...
+
+
+class GroupingEngine(ClassifyEngine, Protocol):
+    """An engine that computes chosen images in one batch, so that their scores depend on nothing else."""
+
+    @property
+    def group_size(self) -> int:
+        """The most images of a batch."""
+        ...
+
+    def submit_together(self, images: Sequence[EngineImage], task: Task) -> list[Future[Scores]]:
+        """Queue at most ``group_size`` images, prepared as the description says, as a batch of their own.
+
+        Raises:
+            EngineDeadError: the engine was closed or has died.
+        """
         ...

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fastinfer.errors import FastInferError
+from fastinfer.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,12 +25,7 @@ def check() -> None:
     Raises:
         FastInferError: it is not installed.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise FastInferError(
-            "The plot needs matplotlib, which is not installed.", hint="Install it: pip install 'fastinfer[tune]'."
-        ) from error
+    require("matplotlib", extra="tune", what="The plot")
 
 
 def draw(tuned: Tuned) -> Figure:

@@ -11,9 +11,10 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,25 @@ class LlamaClassifyEngine(EngineHandle):
     """
 
     def __init__(self, config: LlamaClassifyConfig) -> None:
-        super().__init__(_Core(config))
+        self._batches = _Core(config)
+        super().__init__(self._batches)
+
+    @property
+    def group_size(self) -> int:
+        """The most images of a batch."""
+        return self._batches.group_size
+
+    def submit_together(self, images: Sequence[EngineImage], task: Task) -> list[Future[Scores]]:
+        """Queue at most ``group_size`` images as a batch of their own. Safe from any thread.
+
+        Their scores are bit for bit the same whenever the same images are queued together in the same order: what
+        else is computed, by which worker and with how many threads makes no difference.
+
+        Raises:
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        self.check_process()
+        return self._batches.submit_together(images, task)
 
 
 class _Core:
@@ -164,14 +183,29 @@ class _Core:
             self.life.check()
             return self._model.tokenize(self._render(prompt).lead + label)
 
+    @property
+    def group_size(self) -> int:
+        return self._config.batch_images
+
     def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
-        assert not isinstance(image, PreparedImage)
-        request = _Request(np.ascontiguousarray(image), task, Future())
+        (future,) = self._submit([image], task)
+        return future
+
+    def submit_together(self, images: Sequence[EngineImage], task: Task) -> list[Future[Scores]]:
+        assert len(images) <= self._config.batch_images
+        # A task of its own keeps other images out of the batch; what is remembered of tasks goes by their content.
+        return self._submit(images, replace(task, whole=True))
+
+    def _submit(self, images: Sequence[EngineImage], task: Task) -> list[Future[Scores]]:
+        requests = []
+        for image in images:
+            assert not isinstance(image, PreparedImage)
+            requests.append(_Request(np.ascontiguousarray(image), task, Future()))
         with self._condition:
             self.life.check()
-            self._queue.append(request)
+            self._queue += requests
             self._condition.notify_all()
-        return request.future
+        return [request.future for request in requests]
 
     def close(self) -> None:
         with self._condition:
@@ -233,7 +267,9 @@ class _Core:
 
     def _take(self) -> list[_Request]:
         # A short queue is shared out among the workers; a long one gives each a full batch.
-        most = min(self._config.batch_images, -(-len(self._queue) // self._config.workers))
+        most = self._config.batch_images
+        if not self._queue[0].task.whole:
+            most = min(most, -(-len(self._queue) // self._config.workers))
         return take_batch(self._queue, most)
 
 

@@ -1,0 +1,158 @@
+"""Images in groups: consecutive ones are computed in one batch, so that their results depend on nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeAlias
+
+from fastinfer.classify.results import Classification
+from fastinfer.engines.base import Scores
+from fastinfer.errors import EngineDeadError, FastInferError
+from fastinfer.images import ImageSource
+from fastinfer.images.prepared import EngineImage
+
+__all__ = ["GroupJob", "GroupedImages", "PendingMember"]
+
+#: What becomes of an image: the milliseconds that decoding it took, and the engine's future once its group is queued.
+_Started: TypeAlias = "Future[tuple[Future[Scores], float]]"
+
+
+class GroupJob(Protocol):
+    """What to do with each image, and with a group of them."""
+
+    def load(self, image: ImageSource) -> tuple[EngineImage, float]:
+        """Decode an image; it and the milliseconds that took."""
+        ...
+
+    def start_together(self, images: list[EngineImage]) -> list[Future[Scores]]:
+        """Queue decoded images as a batch of their own."""
+        ...
+
+    def finish(self, image: ImageSource, scores: Scores, decode_ms: float) -> Classification:
+        """The result."""
+        ...
+
+
+class GroupedImages:
+    """Gives each image a place in the group that is open, and queues a group once all its images are decoded.
+
+    Args:
+        pool: threads to decode in.
+        job: what to do.
+        size: images of a group; the last one may have fewer.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, job: GroupJob, size: int) -> None:
+        self._pool, self._job, self._size = pool, job, size
+        self._group = _Group(job)
+
+    def start(self, image: ImageSource) -> PendingMember:
+        """Put the next image into the group."""
+        group = self._group
+        member = PendingMember(self._job, image)
+        if group.add(member) == self._size:
+            self.end()
+        try:
+            self._pool.submit(group.load, member)
+        except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
+            dead = EngineDeadError("The classifier was closed before this image was classified.")
+            dead.__cause__ = error
+            group.failed(member, dead)
+        return member
+
+    def end(self) -> None:
+        """The group has all its images: queue it as soon as they are decoded, and open the next one."""
+        group, self._group = self._group, _Group(self._job)
+        group.end()
+
+
+class PendingMember:
+    """An image of a group between input and output; see :class:`fastinfer.ordered.Pending`."""
+
+    def __init__(self, job: GroupJob, image: ImageSource) -> None:
+        self._job = job
+        self.image = image
+        self.started: _Started = Future()
+
+    def result(self) -> Classification:
+        """The result; waits for it."""
+        scores, decode_ms = self.started.result()
+        return self._job.finish(self.image, scores.result(), decode_ms)
+
+    async def aresult(self) -> Classification:
+        """The result; awaits it."""
+        scores, decode_ms = await asyncio.shield(asyncio.wrap_future(self.started))
+        return self._job.finish(self.image, await asyncio.wrap_future(scores), decode_ms)
+
+    def cancel(self) -> None:
+        """Take it back; nobody will wait for it, nor for those after it in the group."""
+        self.started.add_done_callback(_cancel_scores)
+
+
+class _Group:
+    def __init__(self, job: GroupJob) -> None:
+        self._job = job
+        self._lock = threading.Lock()
+        self._members: list[PendingMember] = []
+        self._loaded: dict[PendingMember, tuple[EngineImage, float] | BaseException] = {}
+        self._ended = False
+
+    def add(self, member: PendingMember) -> int:
+        """Add a member; how many there are now."""
+        with self._lock:
+            self._members.append(member)
+            return len(self._members)
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+        self._queue_if_complete()
+
+    def load(self, member: PendingMember) -> None:
+        try:
+            loaded = self._job.load(member.image)
+        except BaseException as error:  # noqa: BLE001  whoever waits for the image gets it, whatever it is
+            self.failed(member, error)
+        else:
+            self._done(member, loaded)
+
+    def failed(self, member: PendingMember, error: BaseException) -> None:
+        """The member has no image; the others go without it."""
+        self._done(member, error)
+
+    def _done(self, member: PendingMember, loaded: tuple[EngineImage, float] | BaseException) -> None:
+        with self._lock:
+            self._loaded[member] = loaded
+        self._queue_if_complete()
+
+    def _queue_if_complete(self) -> None:
+        with self._lock:
+            if not self._ended or len(self._loaded) < len(self._members):
+                return
+            # Whoever comes second finds no members, and nothing to do.
+            members, self._members = self._members, []
+            loaded, self._loaded = self._loaded, {}
+        ready: list[tuple[PendingMember, EngineImage, float]] = []
+        for member in members:
+            outcome = loaded[member]
+            if isinstance(outcome, BaseException):
+                member.started.set_exception(outcome)
+            else:
+                ready.append((member, *outcome))
+        if not ready:
+            return
+        try:
+            futures = self._job.start_together([image for _, image, _ in ready])
+        except FastInferError as error:
+            for member, *_ in ready:
+                member.started.set_exception(error)
+            return
+        for (member, _, decode_ms), future in zip(ready, futures, strict=True):
+            member.started.set_result((future, decode_ms))
+
+
+def _cancel_scores(started: _Started) -> None:
+    if started.exception() is None:
+        started.result()[0].cancel()
