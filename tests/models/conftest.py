@@ -21,6 +21,7 @@ from hub_sessions import close_sessions
 UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64 = 4, 6, 7, 8, 9, 10
 F32, Q8_0 = 0, 8
 PIECE = 1 << 18  # bytes that the server writes at once
+LARGE = (".gguf", ".safetensors", ".bin", ".pth")  # what the hub does not keep in Git itself
 
 
 def text(value: str | bytes) -> bytes:
@@ -93,10 +94,27 @@ class Repo:
         self.push(files)
 
     def push(self, files: dict[str, bytes], branch: str = "main") -> str:
+        """Add a commit to a branch, or have a tag name it."""
         commit = hashlib.sha1(f"{sorted(files)}{len(self.commits)}".encode()).hexdigest()
         self.commits[commit] = files
         self.branches[branch] = commit
         return commit
+
+
+def git_blob(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def large_file(name: str, content: bytes) -> dict[str, Any] | None:
+    """What the hub says of a file that does not lie in Git itself."""
+    if not name.endswith(LARGE):
+        return None
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+
+
+def etag_of(name: str, content: bytes) -> str:
+    large = large_file(name, content)
+    return large["sha256"] if large else git_blob(content)
 
 
 class Hub:
@@ -105,12 +123,23 @@ class Hub:
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.requests: list[tuple[str, str]] = []
+        self.ranges: list[str] = []  # of each file asked for, empty for a whole one
+        #: Status and headers in place of the right answer to the next requests of a kind.
+        self.busy: dict[str, list[tuple[int, dict[str, str]]]] = {"listing": [], "HEAD": [], "GET": []}
+        self.etag = ""  # in place of the right one
+        self.damaged: dict[str, bytes] = {}  # what is sent in place of a file's content
+        self.stall_after: int | None = None  # bytes of the next file after which nothing more comes
         self.after_listing: Callable[[], object] = lambda: None
-        self.endpoint = ""
         self.listing: bytes | None = None  # in place of the right answer
-        self.cut_after: int | None = None  # bytes of the next file after which the connection ends
+        self.cuts: list[int] = []  # bytes of the next files after which the connection ends
+        self.ended = threading.Event()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": self}))
         self.knows_ranges = True
         self.sent = 0  # bytes of bodies
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
 
     def add_files(self, name: str, files: dict[str, bytes]) -> Repo:
         self.repos[name] = Repo(files)
@@ -124,6 +153,7 @@ class Hub:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are written one after the other
     hub: Hub
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -141,6 +171,8 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, "/".join(words)))
         listing = words[:2] == ["api", "models"]
         words = words[2:] if listing else words
+        if waiting := self.hub.busy["listing" if listing else self.command]:
+            return self.send_busy(waiting.pop(0))
         repo = self.hub.repos.get("/".join(words[:2]))
         if repo is None:
             return self.send(404, b"", {"X-Error-Code": "RepoNotFound"})
@@ -154,20 +186,34 @@ class Handler(BaseHTTPRequestHandler):
         if commit is None:
             return self.send(404, b"", {"X-Error-Code": "RevisionNotFound"})
         files = repo.commits[commit]
+        if words[2:3] == ["commits"]:
+            return self.send(200, json.dumps([commit_data(name) for name in reversed(repo.commits)]).encode(), {})
         if listing:
             return self.send_listing("/".join(words[:2]), words[2:3] == ["tree"], "blobs" in query, commit, files)
         name = "/".join(words[4:])
         if name not in files:
             return self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
-        etag = hashlib.sha1(files[name] + name.encode()).hexdigest()
-        return self.send(200, files[name], {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"})
+        if self.command == "GET":
+            self.hub.ranges.append(self.headers.get("Range", ""))
+        etag = self.hub.etag or etag_of(name, files[name])
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        return self.send(200, self.hub.damaged.get(name, files[name]), headers)
+
+    def send_busy(self, answer: tuple[int, dict[str, str]]) -> None:
+        status, headers = answer
+        self.send(status, b"later", headers)
 
     def send_listing(self, name: str, tree: bool, sizes: bool, commit: str, files: dict[str, bytes]) -> None:
-        siblings = [{"rfilename": path, **({"size": len(content)} if sizes else {})} for path, content in files.items()]
+        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in files]
+        if sizes:
+            for sibling, (path, content) in zip(siblings, files.items(), strict=True):
+                sibling |= {"size": len(content), "blobId": git_blob(content)}
+                if large := large_file(path, content):
+                    sibling["lfs"] = large
         data: Any = {"id": name, "sha": commit, "siblings": siblings}
         if tree:
             data = [
-                {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                {"type": "file", "path": path, "size": len(content), "oid": git_blob(content)}
                 for path, content in files.items()
             ]
         self.send(200, self.hub.listing or json.dumps(data).encode(), {"Content-Type": "application/json"})
@@ -185,14 +231,24 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if "ETag" in headers and self.hub.cut_after is not None:
-            body, self.hub.cut_after, self.close_connection = body[: self.hub.cut_after], None, True
+        if "ETag" in headers and self.hub.cuts:
+            body, self.close_connection = body[: self.hub.cuts.pop(0)], True
+        if "ETag" in headers and self.hub.stall_after is not None:
+            self.wfile.write(body[: self.hub.stall_after])
+            self.hub.sent += self.hub.stall_after
+            self.hub.stall_after, self.close_connection = None, True
+            self.hub.ended.wait()
+            return
         try:
             for begin in range(0, len(body), PIECE):
                 self.wfile.write(body[begin : begin + PIECE])
                 self.hub.sent += len(body[begin : begin + PIECE])
         except ConnectionError:  # who asked has seen enough
             self.close_connection = True
+
+
+def commit_data(name: str) -> dict[str, Any]:
+    return {"id": name, "title": "", "message": "", "date": "2026-01-01T00:00:00.000Z", "authors": []}
 
 
 def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,17 +290,23 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     state = Hub()
-    handler = type("BoundHandler", (Handler,), {"hub": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    state.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread = threading.Thread(target=state.server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     point_to(state.endpoint, monkeypatch)
     yield state
+    state.ended.set()
     close_sessions()
-    server.shutdown()
-    server.server_close()
+    state.server.shutdown()
+    state.server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times for which requests to the hub were put off, in seconds; nobody waits for them."""
+    waited: list[float] = []
+    monkeypatch.setattr("fastinfer.models.hub_requests._wait", lambda seconds, why: waited.append(seconds))
+    return waited
 
 
 @pytest.fixture

@@ -172,8 +172,9 @@ def test_revisions(hub: Any) -> None:
     assert "no revision 'v2'" in refusal(f"{NAME}@v2")
 
 
-def test_the_branch_moves_between_listing_and_download(hub: Any) -> None:
+def test_all_files_are_of_one_commit_when_the_branch_moves(hub: Any) -> None:
     repo = hub.add_files(NAME, {**SMALL, "model.safetensors": WEIGHTS})
+    listed = repo.branches["main"]
 
     def move() -> None:
         if len(repo.commits) == 1:
@@ -181,8 +182,11 @@ def test_the_branch_moves_between_listing_and_download(hub: Any) -> None:
 
     hub.after_listing = move
     found = resolve_checkpoint(NAME)
-    assert found.revision == repo.branches["main"]
-    assert {entry.name for entry in found.folder.iterdir()} == {*SPLIT, "new.json"}
+    assert found.revision == listed
+    assert {entry.name for entry in found.folder.iterdir()} == {*SMALL, "model.safetensors"}
+    newer = resolve_checkpoint(NAME)
+    assert newer.revision == repo.branches["main"] != listed
+    assert {entry.name for entry in newer.folder.iterdir()} == {*SPLIT, "new.json"}
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}@main", f"{NAME}@{{commit}}"])

@@ -167,7 +167,7 @@ def test_a_cache_of_ones_own(hub: Any, scratch: Path, tmp_path: Path, model: byt
 
 def test_a_connection_that_breaks_off(hub: Any, scratch: Path, model: bytes) -> None:
     hub.add_files(NAME, {"m.gguf": model})
-    hub.cut_after = 100
+    hub.cuts = [100]
     assert "could not be fetched from the hub (" in refusal(NAME)
     assert not list(scratch.iterdir())
     with outline_gguf(NAME) as outline:

@@ -101,7 +101,7 @@ def test_access_refused(hub: Any, status: int, code: str, words: str) -> None:
 
 def test_a_connection_that_breaks_off(hub: Any, scratch: Path) -> None:
     hub.add_files(NAME, FILES)
-    hub.cut_after = 10
+    hub.cuts = [10]
     assert "could not be fetched from the hub (" in refusal(NAME)
     assert not list(scratch.iterdir())
 

@@ -12,7 +12,7 @@ from fastinfer.commands.reading import Reader, Reading, number, text, whole
 from fastinfer.commands.words import CORES, quoted
 from fastinfer.errors import PresetError
 from fastinfer.models.filenames import is_gguf, quantisation
-from fastinfer.models.hub_access import HubName
+from fastinfer.models.hub_name import HubName
 
 __all__ = ["equivalent", "read", "written"]
 

@@ -10,7 +10,7 @@ from fastinfer.commands.line import Line, Option
 from fastinfer.commands.reading import Reader, Reading, number, text, whole
 from fastinfer.commands.words import quoted
 from fastinfer.errors import PresetError
-from fastinfer.models.hub_access import HubName
+from fastinfer.models.hub_name import HubName
 
 __all__ = ["equivalent", "read", "written"]
 

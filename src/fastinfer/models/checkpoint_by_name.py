@@ -12,7 +12,7 @@ from fastinfer.models.checkpoint import read_config
 from fastinfer.models.checkpoint_hub import checkpoint_from_hub
 from fastinfer.models.embedded_chat import EMBEDDED_CHAT
 from fastinfer.models.filenames import is_gguf
-from fastinfer.models.hub_access import HubName
+from fastinfer.models.hub_name import HubName
 from fastinfer.models.local import existing_path
 from fastinfer.models.model import Source
 from fastinfer.models.safetensors import check_weight_files
@@ -48,7 +48,8 @@ def resolve_checkpoint(
     A name is, and in this order it is tried:
 
     - The path of a folder with config.json and safetensors files; ``~`` is expanded.
-    - ``org/repo`` on the Hugging Face hub, with an optional ``@revision`` (branch, tag or commit).
+    - ``org/repo`` on the Hugging Face hub, with an optional ``@revision`` (branch, tag or commit, of which
+      seven digits do).
 
     Files from the hub are kept in its cache, in the same way and under the same variables as with
     :func:`fastinfer.models.resolve_gguf`. What is in the files is checked by
@@ -61,9 +62,9 @@ def resolve_checkpoint(
 
     Raises:
         ModelNotFoundError: there is no such folder, repository or revision, the hub refuses it, or it can neither be
-            reached nor is the checkpoint in the cache.
-        ModelLoadError: the model is in GGUF format, or its config.json or a file of its weights is missing, or its
-            weights are in PyTorch's format only.
+            reached nor is the checkpoint in the cache; or the disk has no room for it.
+        ModelLoadError: the model is in GGUF format, its config.json or a file of its weights is missing, its weights
+            are in PyTorch's format only, or a file did not arrive as it is on the hub.
     """
     found = locate_checkpoint(name)
     if isinstance(found, Checkpoint):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fastinfer.errors import ModelLoadError
 from fastinfer.models.checkpoint import read_config
 from fastinfer.models.config_fields import Fields
-from fastinfer.models.hub_access import HubName, Listing, Missing, cached_snapshot, hub_or_cache, list_files
+from fastinfer.models.hub_access import cached_snapshot, hub_or_cache
+from fastinfer.models.hub_download import HubDownload
+from fastinfer.models.hub_name import HubName, Listing, Missing
 from fastinfer.models.safetensors import INDEX, check_weight_files, choose_weights
 
 __all__ = ["CheckpointFiles", "cached_checkpoint", "checkpoint_from_hub", "files_of", "missing_checkpoint"]
@@ -49,8 +50,10 @@ def checkpoint_from_hub(
         remote_code: fetch its Python files too.
 
     Raises:
-        ModelNotFoundError: no such repository, the hub refuses it, or it is neither to be reached nor in the cache.
-        ModelLoadError: the repository has no config.json or no safetensors weights, or they are damaged.
+        ModelNotFoundError: no such repository, the hub refuses it, it is neither to be reached nor in the cache, or it
+            cannot be stored.
+        ModelLoadError: the repository has no config.json or no safetensors weights, they are damaged, or a file did
+            not arrive as it is on the hub.
     """
     cache = None if cache_dir is None else Path(cache_dir).expanduser()
     return hub_or_cache(
@@ -80,25 +83,14 @@ def files_of(wanted: HubName, names: Iterable[str]) -> list[str]:
 
 
 def _fetch(wanted: HubName, listing: Listing, cache: Path | None, remote_code: bool) -> CheckpointFiles:
-    from huggingface_hub import hf_hub_download
-
-    names = files_of(wanted, listing.sizes)
-    # This one is fetched by the revision's name, so that the cache knows the name when there is no network.
-    folder = Path(hf_hub_download(wanted.repo, _CONFIG, revision=wanted.revision, cache_dir=cache)).parent
-    commit = folder.name
-    if commit not in (listing.commit, wanted.revision):
-        # The branch has moved since its files were listed.
-        wanted = replace(wanted, revision=commit)
-        return _fetch(wanted, list_files(wanted), cache, remote_code)
-
-    def download(wanted_names: Iterable[str]) -> None:
-        for name in wanted_names:
-            hf_hub_download(wanted.repo, name, revision=commit, cache_dir=cache)
-
-    download(name for name in names if _is_text(name) or (remote_code and name.endswith(_CODE)))
+    names = files_of(wanted, listing.files)
+    download = HubDownload(wanted, listing, cache)
+    folder = download.fetch([_CONFIG])[0].parent
+    download.fetch(name for name in names if _is_text(name) or (remote_code and name.endswith(_CODE)))
     index = Fields.read(folder / INDEX) if INDEX in names else None
-    download(choose_weights(f"Model {wanted}: the repository", names, index))
-    return CheckpointFiles(commit, folder)
+    download.fetch(choose_weights(f"Model {wanted}: the repository", names, index))
+    download.remember_revision()
+    return CheckpointFiles(download.commit, folder)
 
 
 def _is_text(name: str) -> bool:

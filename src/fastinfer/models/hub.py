@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from fastinfer.errors import ModelNotFoundError
 from fastinfer.models.filenames import choose_model, choose_projector, is_gguf, models, parts, quantisation
-from fastinfer.models.hub_access import HubName, Listing, Missing, cached_snapshot, hub_or_cache, list_files
+from fastinfer.models.hub_access import cached_snapshot, hub_or_cache
+from fastinfer.models.hub_download import HubDownload
+from fastinfer.models.hub_name import HubName, Listing, Missing
 from fastinfer.models.model import GgufModel, checked_model
 
 __all__ = ["GgufFiles", "cached_files", "choose_files", "missing_files", "model_from_hub"]
@@ -48,8 +49,9 @@ def model_from_hub(wanted: HubName, cache_dir: str | os.PathLike[str] | None = N
         cache_dir: folder of the cache; None for huggingface_hub's own.
 
     Raises:
-        ModelNotFoundError: no such model, the hub refuses it, or it is neither to be reached nor in the cache.
-        ModelLoadError: a file is damaged.
+        ModelNotFoundError: no such model, the hub refuses it, it is neither to be reached nor in the cache, or it
+            cannot be stored.
+        ModelLoadError: a file is damaged, or did not arrive as it is on the hub.
     """
     cache = None if cache_dir is None else Path(cache_dir).expanduser()
     found = hub_or_cache(
@@ -79,21 +81,11 @@ def choose_files(wanted: HubName, names: Iterable[str]) -> tuple[tuple[str, ...]
 
 
 def _fetch(wanted: HubName, listing: Listing, cache: Path | None) -> GgufFiles:
-    from huggingface_hub import hf_hub_download
-
-    files, projector = choose_files(wanted, listing.sizes)
-    # This one is fetched by the revision's name, so that the cache knows the name when there is no network.
-    first = Path(hf_hub_download(wanted.repo, files[0], revision=wanted.revision, cache_dir=cache))
-    commit = first.parents[files[0].count("/")].name
-    if commit not in (listing.commit, wanted.revision):
-        # The branch has moved since its files were listed.
-        wanted = replace(wanted, revision=commit)
-        return _fetch(wanted, list_files(wanted), cache)
-
-    def download(name: str) -> Path:
-        return Path(hf_hub_download(wanted.repo, name, revision=commit, cache_dir=cache))
-
-    return GgufFiles(commit, [first, *map(download, files[1:])], None if projector is None else download(projector))
+    files, projector = choose_files(wanted, listing.files)
+    download = HubDownload(wanted, listing, cache)
+    paths = download.fetch([*files, projector] if projector else files)
+    download.remember_revision()
+    return GgufFiles(download.commit, paths[: len(files)], paths[-1] if projector else None)
 
 
 def cached_files(wanted: HubName, cache: Path | None) -> GgufFiles | None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from importlib import import_module
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastinfer.errors import ModelLoadError, ModelNotFoundError
-from fastinfer.models.hub_access import HubName, Listing
+from fastinfer.models.hub_name import HubName, Listing
+from fastinfer.models.hub_requests import bytes_from
 from fastinfer.models.stand_ins import writing
 
 __all__ = ["HubFile", "hub_file"]
 
 _RANGE: Final = 1 << 22  # bytes asked for at once
-_PIECE: Final = 1 << 18  # bytes taken from the network at once
 _MAX_FETCHED: Final = 1 << 27  # bytes; headers with the largest vocabularies take some ten MiB
-_PARTIAL_CONTENT: Final = 206
 
 
 class HubFile(FileIO):
@@ -93,7 +91,7 @@ def hub_file(wanted: HubName, listing: Listing, name: str, folder: Path) -> Iter
         ModelNotFoundError: the hub does not say how long the file is.
         ModelLoadError: the stand-in cannot be written.
     """
-    size = listing.sizes[name]
+    size = listing.files[name].size
     if size is None:
         raise ModelNotFoundError(
             f"Model {wanted}: the hub does not say how long {name!r} is.", hint="Check HF_ENDPOINT, or fetch the model."
@@ -107,35 +105,12 @@ def _pieces(wanted: HubName, revision: str | None, name: str, size: int) -> Gene
     """The file's bytes, fetched range by range while more are asked for; all at once where the server has no ranges."""
     from huggingface_hub import hf_hub_url
 
-    utilities: Any = import_module("huggingface_hub.utils")
     url = hf_hub_url(wanted.repo, name, revision=revision)
     at = 0
     while at < size:
-        headers: dict[str, str] = utilities.build_hf_headers()
-        headers |= {"Accept-Encoding": "identity", "Range": f"bytes={at}-{min(at + _RANGE, size) - 1}"}
-        with _answer(url, headers) as (response, body):
-            utilities.hf_raise_for_status(response)
-            known = 0 if response.status_code == _PARTIAL_CONTENT else at  # bytes of the answer that are not new
-            begin = at
-            for piece in body:
-                new = piece[known:]
-                known -= len(piece) - len(new)
-                at += len(new)
-                yield new
+        begin = at
+        for piece in bytes_from(url, at, min(at + _RANGE, size)):
+            at += len(piece)
+            yield piece
         if at == begin:
             raise ConnectionError(f"{name} ends at byte {at} of {size}")
-
-
-@contextmanager
-def _answer(url: str, headers: dict[str, str]) -> Iterator[tuple[Any, Iterator[bytes]]]:
-    """The server's answer with its body in pieces, of which none is fetched before it is asked for."""
-    from huggingface_hub import constants, get_session
-
-    session: Any = get_session()
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    if callable(session.stream):  # HTTPX's, since version 1 of huggingface_hub; Requests' before
-        with session.stream("GET", url, headers=headers, timeout=timeout) as response:
-            yield response, response.iter_bytes(_PIECE)
-    else:
-        with session.get(url, headers=headers, timeout=timeout, stream=True) as response:
-            yield response, response.iter_content(_PIECE)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from fastinfer.models.hub_access import HubName
+from fastinfer.models.hub_name import HubName
 from fastinfer.models.known_tensors import internvl_tensors, seed_oss_metadata, seed_oss_tensors
 from fastinfer.models.quantisation_mixes import known_mix
 from fastinfer.models.stand_ins import write_gguf, write_safetensors, writing

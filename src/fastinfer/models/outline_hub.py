@@ -10,8 +10,9 @@ from fastinfer.models.checkpoint_hub import cached_checkpoint, files_of, missing
 from fastinfer.models.config_fields import Fields
 from fastinfer.models.gguf import read_gguf_header
 from fastinfer.models.hub import GgufFiles, cached_files, choose_files, missing_files
-from fastinfer.models.hub_access import HubName, Listing, hub_or_cache
+from fastinfer.models.hub_access import hub_or_cache
 from fastinfer.models.hub_file import hub_file
+from fastinfer.models.hub_name import HubName, Listing
 from fastinfer.models.known_shapes import known_checkpoint, known_gguf
 from fastinfer.models.model import GgufModel, checked_model
 from fastinfer.models.safetensors import INDEX, choose_weights
@@ -98,7 +99,6 @@ def gguf_headers(wanted: HubName, cache_dir: str | os.PathLike[str] | None, fold
         cached=cached,
         missing=lambda: missing_files(wanted, cache),
         known=known,
-        sizes=True,
     )
 
 
@@ -132,7 +132,6 @@ def checkpoint_headers(wanted: HubName, cache_dir: str | os.PathLike[str] | None
         cached=cached,
         missing=lambda: missing_checkpoint(remote_code=False),
         known=known,
-        sizes=True,
     )
 
 
@@ -146,14 +145,14 @@ def _gguf_from(wanted: HubName, listing: Listing, folder: Path) -> FoundGguf:
             read_gguf_header(file, file.path, file.size)
             return file.path
 
-    names, projector = choose_files(wanted, listing.sizes)
+    names, projector = choose_files(wanted, listing.files)
     commit = listing.commit or wanted.revision or ""
     files = GgufFiles(commit, [fetch(name) for name in names], None if projector is None else fetch(projector))
     return FoundGguf(commit, files.checked(wanted), "hub")
 
 
 def _checkpoint_from(wanted: HubName, listing: Listing, folder: Path) -> FoundCheckpoint:
-    names = files_of(wanted, listing.sizes)
+    names = files_of(wanted, listing.files)
     for name in _DESCRIBING:
         if name in names:
             with hub_file(wanted, listing, name, folder) as file:

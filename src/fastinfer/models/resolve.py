@@ -11,7 +11,7 @@ from fastinfer.errors import ModelNotFoundError
 from fastinfer.models.embedded_chat import EMBEDDED_CHAT, embedded_chat
 from fastinfer.models.filenames import is_gguf
 from fastinfer.models.hub import model_from_hub
-from fastinfer.models.hub_access import HubName
+from fastinfer.models.hub_name import HubName
 from fastinfer.models.local import existing_path, model_at, no_such_path
 from fastinfer.models.model import GgufModel, checked_model
 
@@ -34,13 +34,15 @@ def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
       one whose name has the longest beginning in common with the model's, then F16, BF16, Q8_0, F32 and others in
       this order, then the first by name.
     - ``org/repo`` or ``org/repo:QUANT`` on the Hugging Face hub, each with an optional ``@revision`` (branch, tag or
-      commit). Without QUANT it is Q4_K_M, else Q8_0, else the first file by name, as with llama.cpp's ``-hf``. QUANT
-      is compared without regard to case, and Q5_K_XL finds UD-Q5_K_XL too. A projector in the model's folder, or one
-      above it, is fetched as well, chosen as above.
+      commit, of which seven digits do). Without QUANT it is Q4_K_M, else Q8_0, else the first file by name, as with
+      llama.cpp's ``-hf``. QUANT is compared without regard to case, and Q5_K_XL finds UD-Q5_K_XL too. A projector in
+      the model's folder, or one above it, is fetched as well, chosen as above.
 
-    Files from the hub are kept in its cache. Where the hub cannot be reached (or HF_HUB_OFFLINE is set), the cached
-    files of the revision are used. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN have their usual meaning; they are
-    read when huggingface_hub is first imported.
+    Files from the hub are kept in its cache. A download that broke off goes on where it was, also in another process,
+    and a file is used only if its SHA-256 is what the hub says. A hub that limits the requests is asked again after
+    the time that it names. Where the hub cannot be reached (or HF_HUB_OFFLINE is set), the cached files of the
+    revision are used. HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_TOKEN have their usual meaning; they are read when
+    huggingface_hub is first imported.
 
     Args:
         name: the model's name.
@@ -48,8 +50,9 @@ def resolve_gguf(name: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
 
     Raises:
         ModelNotFoundError: there is no such model, revision or quantisation, the hub refuses it, or it can neither be
-            reached nor is the model in the cache; or the extra embedded-chat is not installed.
-        ModelLoadError: a file is damaged, incomplete, of the wrong kind, or cannot be read or put into the cache.
+            reached nor is the model in the cache; the disk has no room for it; or the extra embedded-chat is not
+            installed.
+        ModelLoadError: a file is damaged, incomplete, of the wrong kind, or cannot be read.
     """
     found = locate_gguf(name)
     return model_from_hub(found, cache_dir) if isinstance(found, HubName) else found
