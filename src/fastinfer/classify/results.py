@@ -95,4 +95,17 @@ class Classification:
     def __str__(self) -> str:
         if self.error is not None:
             return f"{self.source}: {type(self.error).__name__}: {self.error}"
-        return f"{self.source}: {self.label} ({self.confidence:.1%})"
+        answer = f"{self.source}: {self.label} ({self.confidence:.1%})"
+        if self.abstained:
+            return f"{answer}; abstained: {', '.join(self.prediction_set or ()) or 'no label'}"
+        return answer
+
+    def _repr_html_(self) -> str:
+        from fastinfer.tables.display import classification_report
+
+        return classification_report(self).as_html()
+
+    def __rich__(self) -> object:
+        from fastinfer.tables.display import classification_report
+
+        return classification_report(self).as_rich()

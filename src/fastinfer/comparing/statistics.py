@@ -25,7 +25,7 @@ class Share:
         count: how many.
         total: of how many, at least 1.
         value: ``count / total``, 0 to 1.
-        low: lower end of the 95% interval.
+        low: lower end of its interval.
         high: upper end.
     """
 
@@ -65,7 +65,7 @@ class PairedDifference:
         return f"{_points(self.value)} points ({_points(self.low)} to {_points(self.high)}), exact p {self.p:.3g}"
 
 
-def share(count: int, total: int) -> Share:
+def share(count: int, total: int, *, confidence: float = 0.95) -> Share:
     """A share with Wilson's score interval.
 
     The interval holds the probabilities p with ``|count / total - p| <= z sqrt(p (1 - p) / total)``; E. B. Wilson,
@@ -74,8 +74,10 @@ def share(count: int, total: int) -> Share:
     Args:
         count: 0 to ``total``.
         total: at least 1.
+        confidence: how often such intervals hold the true share, strictly between 0 and 1.
     """
-    value, per = count / total, _Z * _Z / total
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    value, per = count / total, z * z / total
     centre = value + per / 2
     half = math.sqrt(per * (value * (1 - value) + per / 4))
     # At the ends the two terms are equal, and their difference is not always exactly 0.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from fastinfer.errors import PresetError
 from fastinfer.preset_library.files import BUILT_IN, FILE_NAME, builtin_layer, read_layer, user_preset_files
 from fastinfer.preset_library.loader import preset_in
 from fastinfer.preset_library.preset import Preset
+from fastinfer.replacement import Replacement
 from fastinfer.toml_file import read_toml
 
 __all__ = ["preset_toml", "save_preset"]
@@ -144,25 +144,12 @@ def _with_line_ends(text: str, windows: bool) -> str:
 
 def _replaced(target: Path, text: str, preset: Preset, name: str, before: Tables) -> bool:
     """Put a new file in the old one's place, unless it is read as something else than it should be."""
-    new = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
-    try:
-        with new.open("xb") as file:
-            file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        if not _reads_as(new, target, preset, name, before):
+    with Replacement(target) as new:
+        new.stream.write(text.encode("utf-8"))
+        new.finish()
+        if not _reads_as(new.part, target, preset, name, before):
             return False
-        if target.exists():
-            new.chmod(stat.S_IMODE(target.stat().st_mode))
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)
-    with suppress(OSError):  # not every file system can be told to keep a folder
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        new.commit()
     return True
 
 
