@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fastinfer.errors import PresetError
+
+if TYPE_CHECKING:
+    from fastinfer.showing import Report
 
 __all__ = ["Adjustment", "Provenance", "refuse_adjustments"]
 
@@ -26,10 +31,16 @@ class Adjustment:
     used: object
     why: str
 
+    def __str__(self) -> str:
+        return f"{self.field}: asked {self.asked}, got {self.used}: {self.why}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What produced a result.
+    """What produced a result. ``str()`` gives text; notebooks and rich consoles show a table.
 
     Attributes:
         engine: engine and version, for example ``"llama.cpp (llama-cpp-python 0.3.36)"``.
@@ -39,6 +50,8 @@ class Provenance:
         device: what the engine computed on, for example ``"CPU"`` or ``"CUDA0"``.
         kernel_path: how the result was computed, for example ``"batched encode, trie scoring"``.
         adjustments: every difference between the preset and what the engine got.
+        calibration: the fingerprint of the calibration that the probabilities and the prediction set are of; None
+            without one.
     """
 
     engine: str
@@ -48,6 +61,32 @@ class Provenance:
     device: str
     kernel_path: str
     adjustments: tuple[Adjustment, ...] = field(default=())
+    calibration: str | None = field(default=None)
+
+    def __str__(self) -> str:
+        return self._report().as_text()
+
+    def __rich__(self) -> object:
+        return self._report().as_rich()
+
+    def _repr_html_(self) -> str:
+        return self._report().as_html()
+
+    def _report(self) -> Report:
+        from fastinfer.showing import Report, Section
+
+        return Report(
+            title=f"{self.model} on {self.device}",
+            before=[],
+            headings=("", "what ran"),
+            rows=[
+                ("engine", self.engine),
+                ("preset", f"{self.preset}, fingerprint {self.fingerprint}"),
+                ("computed by", self.kernel_path),
+                *([("calibration", self.calibration)] if self.calibration else []),
+            ],
+            sections=[Section("The engine got other values than the preset's", [str(a) for a in self.adjustments])],
+        )
 
 
 def refuse_adjustments(preset: str, adjustments: Sequence[Adjustment]) -> None:

@@ -9,24 +9,30 @@ from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from types import TracebackType
 from typing import Literal
 
+from fastinfer.calibrating.applying import Calibrated
+from fastinfer.calibrating.calibration import Calibration
+from fastinfer.calibrating.labelled import Labelled, LabelledImages
 from fastinfer.classify.admission import Admission
-from fastinfer.classify.groups import GroupedImages
+from fastinfer.classify.finishing import classified, failed
+from fastinfer.classify.groups import GroupedImages, Loaded
 from fastinfer.classify.labels import LabelSet, check_labels
-from fastinfer.classify.results import Classification, Timings
-from fastinfer.classify.stream import PendingImage, start
+from fastinfer.classify.results import Classification
+from fastinfer.classify.stream import PendingImage, arun_images, run_images, start
+from fastinfer.classify.tally import ImageTally
+from fastinfer.classify.tasks import build_task
 from fastinfer.engines.base import ClassifyEngine, GroupingEngine, Scores, Task
-from fastinfer.engines.scoring import normalise
-from fastinfer.errors import EngineDeadError, EngineError, FastInferError, RequestTimeoutError
+from fastinfer.errors import EngineDeadError, EngineError, FastInferError, QueueFullError, RequestTimeoutError
 from fastinfer.images import ImageSource, describe_source
 from fastinfer.images.decoder import Decoder, Decodes
-from fastinfer.images.prepared import EngineImage
 from fastinfer.images.processes import DecodeProcesses
-from fastinfer.ordered import Pending, check_errors, run, run_async
+from fastinfer.ordered import Pending, check_errors
 from fastinfer.preset_library import DecodeIn, Preset
 from fastinfer.provenance import Provenance
+from fastinfer.watching.roll import Watched, enrol
 
 __all__ = ["Classifier"]
 
@@ -55,12 +61,15 @@ class Classifier:
         decode_workers: int,
         decode_in: DecodeIn,
         labels: LabelSet | None,
+        alias: str,
         most_at_once: int | None = None,
         groups: GroupingEngine | None = None,
     ) -> None:
         self._engine, self._groups = engine, groups
         self._preset = preset
         self._provenance = provenance
+        self._alias = alias
+        self._tally = ImageTally()
         self._prompt, self._open_prompt = prompt, open_prompt
         self._max_label_tokens = max_label_tokens
         self._ahead = ahead
@@ -76,14 +85,22 @@ class Classifier:
         try:
             self._task(labels)
         except FastInferError:
-            self.close()
+            self._end()
             raise
+        engine.go_by(alias)
+        self._retire = enrol(self, Watched(alias, "classify", provenance, self._tally))
         self._labels = labels
+        self._calibrated: Calibrated | None = None
 
     @property
     def preset(self) -> Preset:
         """The preset, with the changes that were asked for."""
         return self._preset
+
+    @property
+    def alias(self) -> str:
+        """The name it goes by in metrics and logs."""
+        return self._alias
 
     @property
     def provenance(self) -> Provenance:
@@ -92,7 +109,10 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The labels to choose from, or None where the model names what it sees. Assign to change them."""
+        """The labels to choose from, or None where the model names what it sees. Assign to change them.
+
+        Another label set drops the calibration; the same one in another order keeps it.
+        """
         return None if self._labels is None else self._labels.names
 
     @labels.setter
@@ -100,7 +120,28 @@ class Classifier:
         self._check_open()
         checked = None if labels is None else check_labels(labels)
         self._task(checked)
-        self._labels = checked
+        with self._lock:
+            if self._calibrated is not None and not self._calibrated.covers(checked):
+                self._calibrated = None
+            self._labels = checked
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What results get their temperature and prediction sets from; None without. Assign to change or drop it.
+
+        It must be for the same labels, else LabelError, and for the same model and prompt, else PresetError.
+        """
+        calibrated = self._calibrated
+        return None if calibrated is None else calibrated.calibration
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration | None) -> None:
+        with self._lock:
+            self._calibrated = (
+                None
+                if calibration is None
+                else Calibrated(calibration, self._labels, self._provenance, prompt=self._prompt)
+            )
 
     @property
     def group_size(self) -> int | None:
@@ -135,10 +176,11 @@ class Classifier:
         """
         job = self._job(labels)
         deadline = None if timeout is None else time.monotonic() + timeout
+        job.expect()
         if not wait:
             job.admit_now()
         elif not job.admit(deadline):
-            raise _too_late(image, timeout)
+            raise self._too_late(image, timeout)
         scores, decode_ms = job.start(image)
         try:
             answer = scores.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
@@ -146,7 +188,7 @@ class Classifier:
             scores.cancel()
             if isinstance(error, KeyboardInterrupt):
                 raise
-            raise _too_late(image, timeout) from error
+            raise self._too_late(image, timeout) from error
         return job.finish(image, answer, decode_ms)
 
     async def aclassify(
@@ -169,7 +211,7 @@ class Classifier:
         try:
             answer, decode_ms = await asyncio.wait_for(answered(), timeout)
         except asyncio.TimeoutError as error:
-            raise _too_late(image, timeout) from error
+            raise self._too_late(image, timeout) from error
         return job.finish(image, answer, decode_ms)
 
     def classify_many(
@@ -203,17 +245,8 @@ class Classifier:
         """
         check_errors(errors)
         job = self._job(labels)
-        take, ended = self._starting(job, reproducible)
-        return run(
-            images,
-            take,
-            job.failed,
-            ahead=self._ahead,
-            errors=errors,
-            unit="image",
-            progress=progress,
-            ended=ended,
-        )
+        starting = self._starting(job, reproducible)
+        return run_images(images, job, *starting, ahead=self._ahead, errors=errors, progress=progress)
 
     def aclassify_many(
         self,
@@ -227,24 +260,63 @@ class Classifier:
         """:meth:`classify_many` for asyncio; ``images`` may also be an async iterable."""
         check_errors(errors)
         job = self._job(labels)
-        take, ended = self._starting(job, reproducible)
+        starting = self._starting(job, reproducible)
+        return arun_images(images, job, *starting, ahead=self._ahead, errors=errors, progress=progress)
 
-        async def begin(image: ImageSource) -> Pending[Classification]:
-            return take(image)
+    def calibrate(
+        self,
+        labelled: Labelled,
+        *,
+        coverage: float = 0.9,
+        errors: Literal["raise", "skip"] = "raise",
+        progress: bool = False,
+    ) -> Calibration:
+        """Learn from labelled images how sure to be, and when not to answer; sets :attr:`calibration`.
 
-        return run_async(
-            images,
-            begin,
-            job.failed,
-            ahead=self._ahead,
-            errors=errors,
-            unit="image",
-            progress=progress,
-            ended=ended,
-        )
+        Results then have probabilities at the fitted temperature, which moves no label, and a ``prediction_set`` that
+        holds the right label of ``coverage`` of all images like these; where it is not one label, they ``abstained``.
+        Use images that the model was not trained on, chosen as those that it is to be used on. With 200 of them the
+        coverage is off by about two points, with 1000 by one; the least is ``coverage / (1 - coverage)``.
+
+        Args:
+            labelled: pairs of an image and its label; or a folder, whose subfolders are labels.
+            coverage: between 0 and 1; ``calibration.at(...)`` changes it later without images.
+            errors: ``"raise"`` ends at the first image that fails, and leaves the old calibration; ``"skip"`` goes on
+                without it.
+            progress: show a progress bar.
+
+        Raises:
+            LabelError: the classifier has no labels; an image's label is none of them; or there are too few images.
+            PresetError: ``coverage`` is no number between 0 and 1, or ``errors`` neither of the two.
+            ImageDecodeError: an image cannot be read, or there is no such folder, or no image in it.
+        """
+        given, job = self._calibrating(labelled, coverage, errors)
+        starting = self._starting(job, self._groups is not None)
+        results = run_images(given.images, job, *starting, ahead=self._ahead, errors=given.errors, progress=progress)
+        self.calibration = fitted = given.fit([r.ok for r in results], self._provenance, self._prompt)
+        return fitted
+
+    async def acalibrate(
+        self,
+        labelled: Labelled,
+        *,
+        coverage: float = 0.9,
+        errors: Literal["raise", "skip"] = "raise",
+        progress: bool = False,
+    ) -> Calibration:
+        """:meth:`calibrate` for asyncio."""
+        given, job = self._calibrating(labelled, coverage, errors)
+        starting = self._starting(job, self._groups is not None)
+        results = arun_images(given.images, job, *starting, ahead=self._ahead, errors=given.errors, progress=progress)
+        self.calibration = fitted = given.fit([r.ok async for r in results], self._provenance, self._prompt)
+        return fitted
 
     def close(self) -> None:
         """Give the memory back. What waits fails with EngineDeadError. Idempotent."""
+        self._end()
+        self._retire()
+
+    def _end(self) -> None:
         self._closed = True
         self._admission.close()
         self._engine.close()
@@ -268,8 +340,17 @@ class Classifier:
 
     def _job(self, labels: Iterable[str] | None) -> _ClassifyJob:
         self._check_open()
-        chosen = self._labels if labels is None else check_labels(labels)
-        return _ClassifyJob(self, chosen, self._task(chosen))
+        given = None if labels is None else check_labels(labels)
+        with self._lock:
+            chosen, calibrated = given or self._labels, self._calibrated
+        if given is not None and calibrated is not None and not calibrated.covers(given):
+            calibrated = None
+        return _ClassifyJob(self, chosen, calibrated)
+
+    def _calibrating(self, labelled: Labelled, coverage: float, errors: str) -> tuple[LabelledImages, _ClassifyJob]:
+        self._check_open()
+        given = LabelledImages(labelled, self._labels, coverage, errors)
+        return given, _ClassifyJob(self, given.labels, said=given.said)
 
     def _starting(
         self, job: _ClassifyJob, reproducible: bool
@@ -296,115 +377,123 @@ class Classifier:
         with self._lock:
             task = self._tasks.get(labels)
             if task is None:
-                task = self._tasks[labels] = self._build_task(labels)
+                task = self._tasks[labels] = build_task(
+                    self._engine, self._open_prompt if labels is None else self._prompt, labels, self._max_label_tokens
+                )
                 if len(self._tasks) > _KEPT_TASKS:
                     self._tasks.popitem(last=False)
             else:
                 self._tasks.move_to_end(labels)
             return task
 
-    def _build_task(self, labels: LabelSet | None) -> Task:
-        opening, text = _around_image(self._open_prompt if labels is None else self._prompt)
-        if labels is None:
-            return Task(text, None, self._max_label_tokens, opening)
-        named = ", ".join(labels.texts)
-        opening, text = opening.replace("{labels}", named), text.replace("{labels}", named)
-        trie = labels.build_trie(lambda label: self._engine.tokenize_label(label, text))
-        return Task(text, trie, self._max_label_tokens, opening)
-
     def _start(self, image: ImageSource, task: Task) -> tuple[Future[Scores], float]:
         begun = time.perf_counter()
         # The callback may outlive the classifier, and must not keep it alive.
-        leave = self._admission.leave
+        leave, tally = self._admission.leave, self._tally
+        tally.begin()
         try:
             self._check_open()
             scores = self._engine.submit(self._decoder.load(image), task)
-        except BaseException:
+        except BaseException as error:
             leave()
+            tally.spoil(error)
             raise
-        scores.add_done_callback(lambda _: leave())
-        return scores, (time.perf_counter() - begun) * 1e3
+        decode_ms = (time.perf_counter() - begun) * 1e3
+        tally.decoded()
+        tally.submit()
 
-    def _load(self, image: ImageSource) -> tuple[EngineImage, float]:
+        def end(scores: Future[Scores]) -> None:
+            leave()
+            tally.end(begun, decode_ms, scores)
+
+        scores.add_done_callback(end)
+        return scores, decode_ms
+
+    def _load(self, image: ImageSource) -> Loaded:
         begun = time.perf_counter()
-        self._check_open()
-        return self._decoder.load(image), (time.perf_counter() - begun) * 1e3
+        self._tally.begin()
+        try:
+            self._check_open()
+            loaded = self._decoder.load(image)
+        except BaseException as error:
+            self._tally.spoil(error)
+            raise
+        self._tally.decoded()
+        return Loaded(loaded, (time.perf_counter() - begun) * 1e3, begun)
 
-    def _finish(self, image: ImageSource, scores: Scores, decode_ms: float, labels: LabelSet | None) -> Classification:
-        if scores.labels is not None and labels is not None:
-            shares, mass = normalise(scores.labels)
-            # Equal probabilities are ordered by name, so that the order of the labels changes nothing.
-            ranked = sorted(zip(labels.names, shares.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
-        else:
-            assert scores.naming is not None
-            mass = scores.naming.probability
-            ranked = [(scores.naming.text, mass)]
-        return Classification(
-            source=describe_source(image),
-            label=ranked[0][0],
-            confidence=ranked[0][1],
-            probabilities=dict(ranked),
-            label_mass=mass,
-            prompt_tokens=scores.prompt_tokens,
-            timings=Timings(decode_ms, scores.queued_ms, scores.encode_ms, scores.score_ms, scores.batch),
-            provenance=self._provenance,
-        )
+    def _start_together(self, images: list[Loaded], task: Task) -> list[Future[Scores]]:
+        groups, tally = self._groups, self._tally
+        assert groups is not None
+        try:
+            futures = groups.submit_together([loaded.image for loaded in images], task)
+        except FastInferError as error:
+            tally.errors.add(error, len(images))
+            raise
+        for loaded, future in zip(images, futures, strict=True):
+            tally.submit()
+            future.add_done_callback(partial(tally.end, loaded.begun, loaded.decode_ms))
+        return futures
 
-    def _failed(self, image: ImageSource, error: FastInferError) -> Classification:
-        return Classification(
-            source=describe_source(image),
-            label=None,
-            confidence=0.0,
-            probabilities={},
-            label_mass=0.0,
-            prompt_tokens=0,
-            timings=None,
-            provenance=self._provenance,
-            error=error,
+    def _too_late(self, image: ImageSource, timeout: float | None) -> RequestTimeoutError:
+        error = RequestTimeoutError(
+            f"{describe_source(image)} was not classified within {timeout} s.",
+            hint="Raise timeout, or send fewer images at once.",
         )
+        self._tally.errors.add(error)
+        return error
 
 
 class _ClassifyJob:
     """One label set's way through a classifier: start an image, finish it, or report that it failed."""
 
-    def __init__(self, owner: Classifier, labels: LabelSet | None, task: Task) -> None:
-        self._owner, self._labels, self._task = owner, labels, task
+    def __init__(
+        self,
+        owner: Classifier,
+        labels: LabelSet | None,
+        calibrated: Calibrated | None = None,
+        said: list[Scores] | None = None,
+    ) -> None:
+        self._owner, self._labels, self._task = owner, labels, owner._task(labels)
+        self._calibrated, self._said = calibrated, said
+        self._provenance = owner._provenance if calibrated is None else calibrated.provenance
+
+    def expect(self) -> None:
+        self._owner._tally.expect()
 
     def admit(self, deadline: float | None) -> bool:
-        return self._owner._admission.enter(deadline)
+        entered = False
+        try:
+            entered = self._owner._admission.enter(deadline)
+        finally:
+            if not entered:
+                self._owner._tally.withdraw()
+        return entered
 
     def admit_now(self) -> None:
-        self._owner._admission.enter_now()
+        try:
+            self._owner._admission.enter_now()
+        except QueueFullError as error:
+            self._owner._tally.withdraw(error)
+            raise
 
-    def leave(self) -> None:
-        self._owner._admission.leave()
+    def withdraw(self, *, admitted: bool) -> None:
+        self._owner._tally.withdraw()
+        if admitted:
+            self._owner._admission.leave()
 
     def start(self, image: ImageSource) -> tuple[Future[Scores], float]:
         return self._owner._start(image, self._task)
 
-    def load(self, image: ImageSource) -> tuple[EngineImage, float]:
+    def load(self, image: ImageSource) -> Loaded:
         return self._owner._load(image)
 
-    def start_together(self, images: list[EngineImage]) -> list[Future[Scores]]:
-        groups = self._owner._groups
-        assert groups is not None
-        return groups.submit_together(images, self._task)
+    def start_together(self, images: list[Loaded]) -> list[Future[Scores]]:
+        return self._owner._start_together(images, self._task)
 
     def finish(self, image: ImageSource, scores: Scores, decode_ms: float) -> Classification:
-        return self._owner._finish(image, scores, decode_ms, self._labels)
+        if self._said is not None:
+            self._said.append(scores)
+        return classified(image, scores, decode_ms, self._labels, self._provenance, self._calibrated)
 
     def failed(self, image: ImageSource, error: FastInferError) -> Classification:
-        return self._owner._failed(image, error)
-
-
-def _around_image(prompt: str) -> tuple[str, str]:
-    """The text before the image and the text after it, which is all of it where the prompt names no place."""
-    before, place, after = prompt.partition("{image}")
-    return (before, after) if place else ("", prompt)
-
-
-def _too_late(image: ImageSource, timeout: float | None) -> RequestTimeoutError:
-    return RequestTimeoutError(
-        f"{describe_source(image)} was not classified within {timeout} s.",
-        hint="Raise timeout, or send fewer images at once.",
-    )
+        return failed(image, error, self._provenance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from fastinfer.classify.results import Classification
 from fastinfer.engines.base import Scores
@@ -13,20 +13,36 @@ from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
 from fastinfer.images.prepared import EngineImage
 
-__all__ = ["GroupJob", "GroupedImages", "PendingMember"]
+__all__ = ["GroupJob", "GroupedImages", "Loaded", "PendingMember"]
 
 #: What becomes of an image: the milliseconds that decoding it took, and the engine's future once its group is queued.
 _Started: TypeAlias = "Future[tuple[Future[Scores], float]]"
 
 
+class Loaded(NamedTuple):
+    """A decoded image, the milliseconds that took, and when it began, by ``time.perf_counter()``."""
+
+    image: EngineImage
+    decode_ms: float
+    begun: float
+
+
 class GroupJob(Protocol):
     """What to do with each image, and with a group of them."""
 
-    def load(self, image: ImageSource) -> tuple[EngineImage, float]:
-        """Decode an image; it and the milliseconds that took."""
+    def expect(self) -> None:
+        """An image was handed over, and is to be decoded."""
         ...
 
-    def start_together(self, images: list[EngineImage]) -> list[Future[Scores]]:
+    def withdraw(self, *, admitted: bool) -> None:
+        """It will not be decoded."""
+        ...
+
+    def load(self, image: ImageSource) -> Loaded:
+        """Decode an image."""
+        ...
+
+    def start_together(self, images: list[Loaded]) -> list[Future[Scores]]:
         """Queue decoded images as a batch of their own."""
         ...
 
@@ -54,11 +70,13 @@ class GroupedImages:
         member = PendingMember(self._job, image)
         if group.add(member) == self._size:
             self.end()
+        self._job.expect()
         try:
             self._pool.submit(group.load, member)
         except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
             dead = EngineDeadError("The classifier was closed before this image was classified.")
             dead.__cause__ = error
+            self._job.withdraw(admitted=False)
             group.failed(member, dead)
         return member
 
@@ -96,7 +114,7 @@ class _Group:
         self._job = job
         self._lock = threading.Lock()
         self._members: list[PendingMember] = []
-        self._loaded: dict[PendingMember, tuple[EngineImage, float] | BaseException] = {}
+        self._loaded: dict[PendingMember, Loaded | BaseException] = {}
         self._ended = False
 
     def add(self, member: PendingMember) -> int:
@@ -122,7 +140,7 @@ class _Group:
         """The member has no image; the others go without it."""
         self._done(member, error)
 
-    def _done(self, member: PendingMember, loaded: tuple[EngineImage, float] | BaseException) -> None:
+    def _done(self, member: PendingMember, loaded: Loaded | BaseException) -> None:
         with self._lock:
             self._loaded[member] = loaded
         self._queue_if_complete()
@@ -134,23 +152,23 @@ class _Group:
             # Whoever comes second finds no members, and nothing to do.
             members, self._members = self._members, []
             loaded, self._loaded = self._loaded, {}
-        ready: list[tuple[PendingMember, EngineImage, float]] = []
+        ready: list[tuple[PendingMember, Loaded]] = []
         for member in members:
             outcome = loaded[member]
             if isinstance(outcome, BaseException):
                 member.started.set_exception(outcome)
             else:
-                ready.append((member, *outcome))
+                ready.append((member, outcome))
         if not ready:
             return
         try:
-            futures = self._job.start_together([image for _, image, _ in ready])
+            futures = self._job.start_together([outcome for _, outcome in ready])
         except FastInferError as error:
-            for member, *_ in ready:
+            for member, _ in ready:
                 member.started.set_exception(error)
             return
-        for (member, _, decode_ms), future in zip(ready, futures, strict=True):
-            member.started.set_result((future, decode_ms))
+        for (member, outcome), future in zip(ready, futures, strict=True):
+            member.started.set_result((future, outcome.decode_ms))
 
 
 def _cancel_scores(started: _Started) -> None:

@@ -20,6 +20,7 @@ def open_on_llama(
     labels: LabelSet | None,
     adjusted: tuple[Adjustment, ...] = (),
     *,
+    alias: str,
     strict: bool,
 ) -> Classifier:
     """Load the model; see :func:`fastinfer.classifier`.
@@ -30,6 +31,7 @@ def open_on_llama(
         files: the model.
         labels: to choose from.
         adjusted: how ``parameters`` differ from the preset's.
+        alias: the name it goes by.
         strict: nothing may be adjusted.
     """
     if files.projector is None:
@@ -71,5 +73,6 @@ def open_on_llama(
         decode_workers=decode_workers,
         decode_in=parameters.decode_in,
         labels=labels,
+        alias=alias,
         groups=engine,
     )

@@ -28,6 +28,7 @@ def open_on_turbomind(
     labels: LabelSet | None,
     adjusted: tuple[Adjustment, ...] = (),
     *,
+    alias: str,
     strict: bool,
 ) -> Classifier:
     """Load the model; see :func:`fastinfer.classifier`. What can be refused is refused before it is loaded.
@@ -38,6 +39,7 @@ def open_on_turbomind(
         model: the checkpoint's name.
         labels: to choose from.
         adjusted: how ``parameters`` differ from the preset's.
+        alias: the name it goes by.
         strict: nothing may be adjusted.
     """
     # Imported here so that none of it is loaded with the package.
@@ -116,5 +118,6 @@ def open_on_turbomind(
         decode_workers=decode_workers,
         decode_in=parameters.decode_in,
         labels=labels,
+        alias=alias,
         most_at_once=parameters.max_concurrent_requests,
     )

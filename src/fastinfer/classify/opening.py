@@ -15,6 +15,7 @@ from fastinfer.planning.fitting import OnOom, check_on_oom, open_fitting
 from fastinfer.preset_library import LlamaClassifyParameters, Preset, TurbomindClassifyParameters, default_model
 from fastinfer.preset_library import preset as find_preset
 from fastinfer.provenance import Adjustment
+from fastinfer.watching.roll import named
 
 __all__ = ["classifier"]
 
@@ -26,6 +27,7 @@ def classifier(
     model: str | os.PathLike[str] | None = None,
     strict: bool = False,
     on_oom: OnOom = "raise",
+    alias: str | None = None,
     **changes: Any,
 ) -> Classifier:
     """Load a model for classification.
@@ -41,6 +43,8 @@ def classifier(
         on_oom: where memory is short, ``"raise"`` gives an error that names the first step that would fit;
             ``"adapt"`` takes the documented steps one by one (batch sizes, then the cache) until one does, each of them
             an adjustment in the provenance.
+        alias: the name it goes by in metrics and logs; None takes the preset's name, numbered where an open engine has
+            that already.
         **changes: parameters of the preset to change, as in ``preset.replace(**changes)``.
 
     Raises:
@@ -51,6 +55,7 @@ def classifier(
         EngineUnavailableError: the engine cannot run here, or not this model.
         PromptTooLongError: an image alone is longer than the preset's session_len.
         EngineOutOfMemoryError: there is not enough memory.
+        FastInferError: an open engine has this alias.
     """
     checked = None if labels is None else check_labels(labels)
     chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="classify")
@@ -65,10 +70,11 @@ def classifier(
     def open_with(fitting: Preset, adjustments: tuple[Adjustment, ...]) -> Classifier:
         used = fitting.parameters
         if isinstance(used, TurbomindClassifyParameters):
-            return open_on_turbomind(chosen, used, name, checked, adjustments, strict=strict)
+            return open_on_turbomind(chosen, used, name, checked, adjustments, alias=called, strict=strict)
         assert isinstance(used, LlamaClassifyParameters)
-        return open_on_llama(chosen, used, files, checked, adjustments, strict=strict)
+        return open_on_llama(chosen, used, files, checked, adjustments, alias=called, strict=strict)
 
     # TurboMind's own check comes first anyway, and is careful.
     first = isinstance(parameters, LlamaClassifyParameters) and parameters.uses_gpu
-    return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=first)
+    with named(alias, chosen.name) as called:
+        return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=first)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from fastinfer.classify.results import Classification
 from fastinfer.engines.base import Scores
 from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
+from fastinfer.ordered import Pending, run, run_async
 
-__all__ = ["Job", "PendingImage", "start"]
+__all__ = ["Job", "PendingImage", "arun_images", "run_images", "start"]
+
+#: Hands an image to the pool.
+_Take: TypeAlias = Callable[[ImageSource], Pending[Classification]]
 
 
 class Job(Protocol):
     """What to do with each image."""
+
+    def expect(self) -> None:
+        """An image was handed over, and is to be admitted."""
+        ...
 
     def admit(self, deadline: float | None) -> bool:
         """Wait for a place among the images in work; False where the deadline passes first."""
@@ -25,8 +34,8 @@ class Job(Protocol):
         """Take such a place without waiting; QueueFullError where there is none."""
         ...
 
-    def leave(self) -> None:
-        """Give a place back that no image was started with."""
+    def withdraw(self, *, admitted: bool) -> None:
+        """The image was taken back before it was started; gives the place back that it had."""
         ...
 
     def start(self, image: ImageSource) -> tuple[Future[Scores], float]:
@@ -57,15 +66,15 @@ def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool 
     Raises:
         QueueFullError: there is no place, and ``wait`` is False.
     """
+    job.expect()
     if not wait:
         job.admit_now()
     try:
-        if wait:
-            return pool.submit(_start_admitted, job, image)
-        started = pool.submit(job.start, image)
-        started.add_done_callback(lambda f: job.leave() if f.cancelled() else None)
+        started = pool.submit(_start_admitted, job, image) if wait else pool.submit(job.start, image)
+        started.add_done_callback(lambda f: job.withdraw(admitted=not wait) if f.cancelled() else None)
         return started
     except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
+        job.withdraw(admitted=not wait)
         failed = _Started()
         dead = EngineDeadError("The classifier was closed before this image was classified.")
         dead.__cause__ = error
@@ -104,3 +113,47 @@ class PendingImage:
 def _cancel_scores(started: _Started) -> None:
     if not started.cancelled() and started.exception() is None:
         started.result()[0].cancel()
+
+
+def run_images(
+    images: Iterable[ImageSource],
+    job: Job,
+    take: _Take,
+    ended: Callable[[], None],
+    *,
+    ahead: int,
+    errors: str,
+    progress: bool,
+) -> Iterator[Classification]:
+    """Results in the order of the images; see :func:`fastinfer.ordered.run`.
+
+    Args:
+        images: read as needed.
+        job: what to do with each.
+        take: starts an image.
+        ended: is called after the last one.
+        ahead: most images between input and output.
+        errors: ``"raise"`` or ``"return"``.
+        progress: show a bar.
+    """
+    return run(images, take, job.failed, ahead=ahead, errors=errors, unit="image", progress=progress, ended=ended)
+
+
+def arun_images(
+    images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+    job: Job,
+    take: _Take,
+    ended: Callable[[], None],
+    *,
+    ahead: int,
+    errors: str,
+    progress: bool,
+) -> AsyncIterator[Classification]:
+    """:func:`run_images` for asyncio."""
+
+    async def begin(image: ImageSource) -> Pending[Classification]:
+        return take(image)
+
+    return run_async(
+        images, begin, job.failed, ahead=ahead, errors=errors, unit="image", progress=progress, ended=ended
+    )
