@@ -97,6 +97,14 @@ def _open(*args: Any, **options: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def babbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a chat model with random weights, with ChatML in it."""
+    import tiny_chat
+
+    return tiny_chat.write_babbler(tmp_path_factory.mktemp("babbler") / "babbler.gguf", tiny_chat.CHATML)
+
+
+@pytest.fixture(scope="session")
 def shared(labels: list[str]) -> Iterator[Any]:
     """One loaded classifier with ``labels`` for every test that neither closes nor changes it."""
     with _open(labels=labels) as classifier:

@@ -18,18 +18,6 @@ EXACT = {"n_ctx": 4096, "n_batch": 512, "n_ubatch": 512, "type_k": "f32", "type_
          "n_threads": 1}  # fmt: skip
 
 
-CHATML = (
-    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
-)
-
-
-@pytest.fixture(scope="session")
-def babbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of the model with random weights, with ChatML in it."""
-    return tiny.write_babbler(tmp_path_factory.mktemp("babbler") / "babbler.gguf", CHATML)
-
-
 @pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of the model that says what it is told to, without a template."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -16,7 +17,9 @@ from fastinfer.chat.exchange import Exchange, generation_for
 from fastinfer.chat.options import ChatOptions, Settings, read_options
 from fastinfer.chat.pending import PendingChat, late, patience
 from fastinfer.chat.pictures import holds_images, load_pictures
+from fastinfer.chat.request import ChatRequest
 from fastinfer.chat.results import Reply
+from fastinfer.chat.slots import Metrics, Slots
 from fastinfer.chat.streams import AsyncChatStream, ChatStream
 from fastinfer.engines.chat import Generation
 from fastinfer.errors import FastInferError, MessageError, QueueFullError
@@ -25,6 +28,7 @@ from fastinfer.preset_library import Preset
 from fastinfer.prompts import ChatTemplate, Messages, PromptBuilder, normalise_tools
 from fastinfer.provenance import Provenance
 from fastinfer.replies import check_gbnf, detect_format
+from fastinfer.watching.roll import Watched, enrol
 
 if TYPE_CHECKING:
     from fastinfer.engines.llama.chat import LlamaChatEngine
@@ -47,12 +51,20 @@ class LLM:
     Attributes:
         preset: the preset it runs with.
         provenance: what runs: engine, model, preset, device and adjustments.
+        alias: the name it goes by in metrics and logs.
     """
 
     def __init__(
-        self, engine: LlamaChatEngine, template: ChatTemplate, *, preset: Preset, provenance: Provenance, parallel: int
+        self,
+        engine: LlamaChatEngine,
+        template: ChatTemplate,
+        *,
+        preset: Preset,
+        provenance: Provenance,
+        parallel: int,
+        alias: str,
     ) -> None:
-        self.preset, self.provenance = preset, provenance
+        self.preset, self.provenance, self.alias = preset, provenance, alias
         self._engine, self._template, self._parallel = engine, template, parallel
         self._closed = False
         self._form = detect_format(template.source)
@@ -62,6 +74,10 @@ class LLM:
             self._vocabulary_size = vocabulary.size
             known = {**vocabulary.user_defined_tokens, **vocabulary.special_tokens}
         self._opening = known.get(self._form.reasoning[0]) if self._form.reasoning else None
+        #: Counts errors of requests that the engine never had; it counts those of the others.
+        self._refusals = engine.counters.errors
+        engine.go_by(alias)
+        self._retire = enrol(self, Watched(alias, "chat", provenance, engine.counters, weakref.ref(engine)))
 
     def chat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Reply:
         """The reply to a conversation.
@@ -86,7 +102,9 @@ class LLM:
     async def achat(self, messages: Messages, **options: Unpack[ChatOptions]) -> Reply:
         """The async twin of :meth:`chat`; cancelling the task cancels the request."""
         settings = self._settings(options)
-        return await self._submit(*await self._aprepare(messages, settings), settings).aresult()
+        with self._refusals:
+            pending = self._submit(*await self._aprepare(messages, settings), settings)
+        return await pending.aresult()
 
     def stream(self, messages: Messages, **options: Unpack[ChatOptions]) -> ChatStream:
         """The reply as it is generated: an iterator of :class:`fastinfer.Piece`.
@@ -97,22 +115,24 @@ class LLM:
             The errors of :meth:`chat`: those of the conversation at once, those of the engine while iterating.
         """
         settings = self._settings(options)
-        exchange, generation = self._prepare(messages, settings)
         events = Events()
-        ticket = self._engine.submit(generation, events)
+        with self._refusals:
+            exchange, generation = self._prepare(messages, settings)
+            ticket = self._engine.submit(generation, events)
         return ChatStream(self._engine, exchange, events, ticket, patience(settings.timeout))
 
     def astream(self, messages: Messages, **options: Unpack[ChatOptions]) -> AsyncChatStream:
         """The async twin of :meth:`stream`; to be called within a running event loop."""
         settings = self._settings(options)
-        exchange, generation = self._prepare(messages, settings)
         events = AsyncEvents()
-        ticket = self._engine.submit(generation, events)
+        with self._refusals:
+            exchange, generation = self._prepare(messages, settings)
+            ticket = self._engine.submit(generation, events)
         return AsyncChatStream(self._engine, exchange, events, ticket, patience(settings.timeout))
 
     def chat_many(
         self,
-        conversations: Iterable[Messages],
+        conversations: Iterable[Messages | ChatRequest],
         *,
         errors: str = "raise",
         progress: bool = False,
@@ -121,10 +141,10 @@ class LLM:
         """Replies to many conversations, in order; the input is read as needed, and all slots are kept busy.
 
         Args:
-            conversations: any iterable, also an endless one.
+            conversations: any iterable, also an endless one; a :class:`fastinfer.ChatRequest` has options of its own.
             errors: ``"raise"`` ends at the first that fails; ``"return"`` gives a reply whose ``error`` is set.
             progress: show a progress bar on standard error.
-            **options: for every one of them; a ``timeout`` is each one's own.
+            **options: for every one of them that has no other; a ``timeout`` is each one's own.
 
         Raises:
             The errors of :meth:`chat`: those of the options at once, those of a conversation in its place. Where the
@@ -133,7 +153,7 @@ class LLM:
         settings = self._for_many(conversations, errors, options)
         return run(
             conversations,
-            lambda messages: self._chat(messages, settings, wait=True),
+            lambda asked: self._chat(*self._of_many(asked, options, settings), wait=True),
             self._failed,
             ahead=2 * self._parallel,
             errors=errors,
@@ -143,7 +163,7 @@ class LLM:
 
     def achat_many(
         self,
-        conversations: Iterable[Messages] | AsyncIterable[Messages],
+        conversations: Iterable[Messages | ChatRequest] | AsyncIterable[Messages | ChatRequest],
         *,
         errors: str = "raise",
         progress: bool = False,
@@ -152,15 +172,17 @@ class LLM:
         """The async twin of :meth:`chat_many`; the input may be an async iterable too."""
         settings = self._for_many(conversations, errors, options)
 
-        async def begin(messages: Messages) -> PendingChat:
-            exchange, generation = await self._aprepare(messages, settings)
-            while True:
-                try:
-                    return self._submit(exchange, generation, settings)
-                except QueueFullError:
-                    if generation.deadline is not None and generation.deadline < time.monotonic():
-                        raise late() from None
-                    await asyncio.sleep(_RETRY)
+        async def begin(asked: Messages | ChatRequest) -> PendingChat:
+            messages, own = self._of_many(asked, options, settings)
+            with self._refusals:
+                exchange, generation = await self._aprepare(messages, own)
+                while True:
+                    try:
+                        return self._submit(exchange, generation, own)
+                    except QueueFullError:
+                        if generation.deadline is not None and generation.deadline < time.monotonic():
+                            raise late() from None
+                        await asyncio.sleep(_RETRY)
 
         return run_async(
             conversations,
@@ -172,13 +194,13 @@ class LLM:
             progress=progress,
         )
 
-    def slots(self) -> list[dict[str, Any]]:
-        """What each slot does now, under the field names of llama-server's ``/slots``."""
-        return self._engine.slots()
+    def slots(self) -> Slots:
+        """What each slot does now: a list of dicts with the field names of llama-server's ``/slots``."""
+        return Slots(self._engine.slots())
 
-    def metrics(self) -> dict[str, float]:
-        """Counters and gauges under the names of llama-server's ``/metrics``."""
-        return self._engine.metrics()
+    def metrics(self) -> Metrics:
+        """Counters and gauges: a dict with the names of llama-server's ``/metrics``."""
+        return Metrics(self._engine.metrics())
 
     def engine_profile(self) -> dict[str, float]:
         """Where the engine's time went so far, in seconds, with the number of steps."""
@@ -192,6 +214,7 @@ class LLM:
         """Fail what runs and waits with EngineDeadError, and free all memory. Idempotent."""
         self._closed = True
         self._engine.close()
+        self._retire()
 
     async def aclose(self) -> None:
         """The async twin of :meth:`close`."""
@@ -229,6 +252,14 @@ class LLM:
             raise MessageError("Several conversations are expected.", hint="Pass a list of them, or use chat.")
         return self._settings(options)
 
+    def _of_many(
+        self, asked: Messages | ChatRequest, options: ChatOptions, settings: Settings
+    ) -> tuple[Messages, Settings]:
+        """An item of many and its settings: those for all, where it has no options of its own."""
+        if not isinstance(asked, ChatRequest):
+            return asked, settings
+        return asked.messages, self._settings(asked.options_over(options)) if asked.options else settings
+
     def _prepare(self, messages: Messages, settings: Settings) -> tuple[Exchange, Generation]:
         with self._engine.vocabulary():
             prompt = self._builder.build(messages, tools=settings.tools or None, **settings.template_variables)
@@ -261,7 +292,8 @@ class LLM:
         )
 
     def _chat(self, messages: Messages, settings: Settings, *, wait: bool = False) -> PendingChat:
-        return self._submit(*self._prepare(messages, settings), settings, wait=wait)
+        with self._refusals:
+            return self._submit(*self._prepare(messages, settings), settings, wait=wait)
 
     def _submit(
         self, exchange: Exchange, generation: Generation, settings: Settings, *, wait: bool = False
@@ -270,5 +302,5 @@ class LLM:
         ticket = self._engine.submit(generation, collector, wait=wait)
         return PendingChat(self._engine, exchange, collector, ticket, settings.timeout)
 
-    def _failed(self, _: Messages, error: FastInferError) -> Reply:
+    def _failed(self, _: Messages | ChatRequest, error: FastInferError) -> Reply:
         return Reply(text="", finish_reason="error", provenance=self.provenance, error=error)

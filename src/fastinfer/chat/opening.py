@@ -11,6 +11,7 @@ from fastinfer.planning.fitting import OnOom, check_on_oom, open_fitting
 from fastinfer.preset_library import LlamaChatParameters, Preset, default_model
 from fastinfer.preset_library import preset as find_preset
 from fastinfer.provenance import Adjustment, Provenance, refuse_adjustments
+from fastinfer.watching.roll import named
 
 if TYPE_CHECKING:
     from fastinfer.chat.model import LLM
@@ -24,6 +25,7 @@ def llm(
     model: str | os.PathLike[str] | None = None,
     strict: bool = False,
     on_oom: OnOom = "raise",
+    alias: str | None = None,
     **changes: Any,
 ) -> LLM:
     """Load a model for chat.
@@ -38,6 +40,8 @@ def llm(
             ``"adapt"`` takes the documented steps one by one (n_ubatch, then parallel, then n_ctx) until one does, each
             of them an adjustment in the provenance. On an NVIDIA GPU the plan decides, before llama.cpp could end the
             process.
+        alias: the name it goes by in metrics and logs; None takes the preset's name, numbered where an open engine has
+            that already.
         **changes: parameters of the preset to change, as in ``preset.replace(**changes)``.
 
     Raises:
@@ -46,6 +50,7 @@ def llm(
         ModelLoadError: the model's files are damaged or incomplete, or it has no chat template and none was named.
         EngineUnavailableError: the engine or the device is not there.
         EngineOutOfMemoryError: there is not enough memory.
+        FastInferError: an open engine has this alias.
     """
     chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="chat")
     if changes:
@@ -57,13 +62,14 @@ def llm(
     files = resolve_gguf(name)
 
     def open_with(fitting: Preset, adjustments: tuple[Adjustment, ...]) -> LLM:
-        return _open(chosen, fitting, files, adjustments, strict=strict)
+        return _open(chosen, fitting, files, adjustments, alias=called, strict=strict)
 
-    return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=parameters.uses_gpu)
+    with named(alias, chosen.name) as called:
+        return open_fitting(chosen, name, open_with, on_oom=on_oom, plan_first=parameters.uses_gpu)
 
 
 def _open(
-    asked: Preset, fitting: Preset, files: GgufModel, adjustments: tuple[Adjustment, ...], *, strict: bool
+    asked: Preset, fitting: Preset, files: GgufModel, adjustments: tuple[Adjustment, ...], *, alias: str, strict: bool
 ) -> LLM:
     """Load the files with the preset that fits, in the name of the one that was asked for."""
     # Imported here so that llama.cpp is loaded with the first model and not with the package.
@@ -88,7 +94,7 @@ def _open(
         )
         if strict:
             refuse_adjustments(asked.name, engine.adjustments)
-        return LLM(engine, template, preset=asked, provenance=provenance, parallel=parameters.parallel)
+        return LLM(engine, template, preset=asked, provenance=provenance, parallel=parameters.parallel, alias=alias)
     except BaseException:
         engine.close()
         raise

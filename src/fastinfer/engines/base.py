@@ -107,6 +107,10 @@ class ClassifyEngine(Protocol):
         """
         ...
 
+    def go_by(self, alias: str) -> None:
+        """Be called so in logs."""
+        ...
+
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.
 

@@ -90,6 +90,10 @@ class EngineHandle:
         self.check_process()
         return self._core.submit(image, task)
 
+    def go_by(self, alias: str) -> None:
+        """Be called so in logs."""
+        self._core.life.alias = alias
+
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.
 

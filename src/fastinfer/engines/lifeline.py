@@ -39,10 +39,12 @@ class Lifeline:
     Attributes:
         closed: the engine was closed.
         dead: what ended it, if something did.
+        alias: what it is called in logs.
     """
 
     def __init__(self) -> None:
         self._process = os.getpid()
+        self.alias = "an engine"
         self.closed = False
         self.dead: BaseException | None = None
 

@@ -63,6 +63,11 @@ class ReplicatedEngine:
 
         return self._living(give)
 
+    def go_by(self, alias: str) -> None:
+        """Be called so in logs, each replica with its number."""
+        for number, replica in enumerate(self._replicas, 1):
+            replica.go_by(f"{alias}, replica {number}")
+
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.
 

@@ -236,7 +236,7 @@ class _Core:
                     prompt = self._render(batch[0].task.prompt, batch[0].task.opening)
                 worker.classify(batch, prompt)
             except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
-                _log.exception("The classification engine has died.")
+                _log.exception("%s: the engine has died.", self.life.alias)
                 with self._condition:
                     self.life.dead = error
                     batch += self._queue

@@ -226,7 +226,7 @@ class _Core:
         try:
             self._work()
         except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
-            _log.exception("The classification engine has died.")
+            _log.exception("%s: the engine has died.", self.life.alias)
             with self._lock:
                 self.life.dead = error
             self._end(error)

@@ -170,7 +170,7 @@ class _Core:
             while self._next_batch():
                 self._classify(self._batch)
         except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
-            _log.exception("The classification engine has died.")
+            _log.exception("%s: the engine has died.", self.life.alias)
             died = error
         with self._condition:
             self.life.dead = died

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from fastinfer.engines.llama.chat.request import Request
+from fastinfer.engines.tally import ErrorCounts, Histogram
 
-__all__ = ["Counters", "slot_state"]
+__all__ = ["Counters", "Occupancy", "slot_state"]
+
+
+class Occupancy(NamedTuple):
+    """What an engine has, and how much of it is taken.
+
+    Attributes:
+        slots: requests that can run side by side.
+        cells: cells of the KV cache.
+        cells_used: of these, cells that hold tokens, of conversations kept for a next turn too.
+    """
+
+    slots: int
+    cells: int
+    cells_used: int
 
 
 @dataclass(slots=True)
 class Counters:
-    """Sums over the engine's life; written by its thread only.
+    """Sums over the engine's life; written by its thread only, but for ``errors``.
 
     Attributes:
         prompt_tokens: prompt tokens evaluated.
@@ -26,6 +41,11 @@ class Counters:
         finished, failed, cancelled, preempted: requests.
         decode_seconds, wait_seconds, sample_seconds: in llama.cpp: launching, waiting, choosing tokens.
         step_seconds: steps from beginning to end; what is left after the three above is Python.
+        errors: requests that failed, or were refused.
+        queue: seconds from submission until a slot took a request.
+        first_token: seconds from submission to a reply's first token.
+        between_tokens: seconds from each token of a reply to its next.
+        whole: seconds from submission to the end of a reply.
     """
 
     prompt_tokens: int = 0
@@ -35,7 +55,7 @@ class Counters:
     predicted_seconds: float = 0.0
     steps: int = 0
     busy: int = 0
-    most_tokens: int = 0
+    most_tokens: int = field(default=0, metadata={"join": max})
     finished: int = 0
     failed: int = 0
     cancelled: int = 0
@@ -44,6 +64,11 @@ class Counters:
     wait_seconds: float = 0.0
     sample_seconds: float = 0.0
     step_seconds: float = 0.0
+    errors: ErrorCounts = field(default_factory=ErrorCounts)
+    queue: Histogram = field(default_factory=Histogram)
+    first_token: Histogram = field(default_factory=Histogram)
+    between_tokens: Histogram = field(default_factory=Histogram)
+    whole: Histogram = field(default_factory=Histogram)
 
     def metrics(self, *, processing: int, deferred: int) -> dict[str, float]:
         """The values under llama-server's names, with its prefix."""

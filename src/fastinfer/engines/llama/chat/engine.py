@@ -18,7 +18,7 @@ from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.chat.budget import RowPadding, prompt_budget
 from fastinfer.engines.llama.chat.choosing import ParallelSampling
 from fastinfer.engines.llama.chat.config import LlamaChatConfig
-from fastinfer.engines.llama.chat.counters import slot_state
+from fastinfer.engines.llama.chat.counters import Counters, Occupancy, slot_state
 from fastinfer.engines.llama.chat.layout import PADDING, lay_out
 from fastinfer.engines.llama.chat.loop import ChatLoop
 from fastinfer.engines.llama.chat.memory import UnifiedMemory
@@ -139,9 +139,22 @@ class LlamaChatEngine:
         """Counters and gauges under llama-server's names."""
         return self._core.metrics()
 
+    @property
+    def counters(self) -> Counters:
+        """What has been done so far; goes on to count, and is still there when the engine is gone."""
+        return self._core.counters
+
+    def occupancy(self) -> Occupancy:
+        """Its slots, and how much of the KV cache is used."""
+        return self._core.occupancy()
+
     def profile(self) -> dict[str, float]:
         """Where the steps' time went: ``steps``, and seconds in llama.cpp and in all."""
         return self._core.profile()
+
+    def go_by(self, alias: str) -> None:
+        """Be called so in logs."""
+        self._core.go_by(alias)
 
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.
@@ -302,6 +315,14 @@ class _Core:
         processing = sum(r is not None for r in list(loop.slots))
         return loop.counters.metrics(processing=processing, deferred=len(loop.queue) + len(self._inbox))
 
+    @property
+    def counters(self) -> Counters:
+        return self._loop.counters
+
+    def occupancy(self) -> Occupancy:
+        cells, used = self._loop.cells
+        return Occupancy(len(self._loop.slots), cells, used)
+
     def profile(self) -> dict[str, float]:
         self.check_process()
         counters = self._loop.counters
@@ -315,6 +336,9 @@ class _Core:
             "sample_seconds": counters.sample_seconds,
             "step_seconds": counters.step_seconds,
         }
+
+    def go_by(self, alias: str) -> None:
+        self._life.alias = alias
 
     def check_process(self) -> None:
         self._life.check_process()
@@ -347,7 +371,7 @@ class _Core:
                 loop.step()
             error: Exception = EngineDeadError("The engine was closed before this request was finished.")
         except BaseException as cause:  # noqa: BLE001  nobody may be left waiting, whatever happened
-            _log.exception("The chat engine has died.")
+            _log.exception("%s: the engine has died.", self._life.alias)
             with self._condition:
                 self._life.dead = cause
             error = EngineDeadError("The engine died while this request was running.", hint="Create a new one.")

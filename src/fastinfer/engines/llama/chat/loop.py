@@ -85,6 +85,11 @@ class ChatLoop:
         return sorted((r for r in self.slots if r is not None), key=lambda r: r.number)
 
     @property
+    def cells(self) -> tuple[int, int]:
+        """Cells of the KV cache, and how many of them hold tokens; may be asked by any thread."""
+        return self._memory.size, self._memory.used
+
+    @property
     def is_idle(self) -> bool:
         """Nothing runs and nothing waits."""
         return not self.queue and all(r is None for r in self.slots)
@@ -181,6 +186,7 @@ class ChatLoop:
             error = RequestTimeoutError(
                 f"The request ran out of time {where}.", hint="Raise timeout, or lower max_tokens."
             )
+            self.counters.errors.add(error)
         self._outbox.append((request.sink.fail, error))
 
     def _admit(self) -> None:
@@ -206,6 +212,7 @@ class ChatLoop:
             if not request.preempted:
                 request.cached = request.done
                 self.counters.cached_tokens += request.done
+                self.counters.queue.add(request.admitted - request.arrived)
 
     def _start(self, request: Request) -> None:
         generation = request.generation
@@ -432,6 +439,10 @@ class ChatLoop:
         counters = self.counters
         counters.sample_seconds += now - begun
         counters.predicted_tokens += 1
+        if request.predicted:
+            counters.between_tokens.add(now - request.last)
+        else:
+            counters.first_token.add(now - request.arrived)
         ended = token in self._ends
         request.add(token, now)
         new = "" if ended else text.push(request.seen(self.pieces[token]))
@@ -443,6 +454,7 @@ class ChatLoop:
             self._outbox.append((request.sink.put, Delta(new, logprobs)))
         if stopped or request.is_full:
             counters.finished += 1
+            counters.whole.add(now - request.arrived)
             counters.most_tokens = max(counters.most_tokens, request.length)
             # What was held back at the end may have been a stop string.
             outcome = request.outcome(text.stopped, ended=stopped or text.stopped is not None)
@@ -451,6 +463,7 @@ class ChatLoop:
 
     def _fail(self, request: Request, error: Exception) -> None:
         self.counters.failed += 1
+        self.counters.errors.add(error)
         self._leave(request)
         self._outbox.append((request.sink.fail, error))
 

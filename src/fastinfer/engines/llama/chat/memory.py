@@ -80,9 +80,19 @@ class UnifiedMemory(SharingMemory):
         return min(self._size, self._context.sequence_limit)
 
     @property
+    def size(self) -> int:
+        """Cells for requests and for conversations that are kept."""
+        return self._size
+
+    @property
     def free(self) -> int:
         """Cells that no sequence holds."""
         return self._ledger.free
+
+    @property
+    def used(self) -> int:
+        """Cells that hold tokens, of kept conversations too; may be asked by any thread."""
+        return self._size - self._ledger.free
 
     @property
     def kept(self) -> int:

@@ -69,6 +69,16 @@ class PartitionedMemory(SharingMemory):
         return self._context.n_batch
 
     @property
+    def size(self) -> int:
+        """Cells of all slots."""
+        return self._slots * self.limit
+
+    @property
+    def used(self) -> int:
+        """Cells that hold tokens, of kept conversations too; may be asked by any thread."""
+        return sum(list(self._ends.values()))
+
+    @property
     def kept(self) -> int:
         """Conversations kept."""
         return sum(len(tokens) > 0 for tokens in self._kept)
