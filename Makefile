@@ -15,14 +15,14 @@ LINT_PATHS := src tests benchmarks training
 
 .PHONY: demo chat test coverage lint types setup native clean
 
-setup: $(READY) $(VENV)/.lmdeploy
+setup: $(READY) $(VENV)/.lmdeploy $(VENV)/.ray $(VENV)/.prometheus
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing fastinfer and what it needs into $(VENV)."
 	@echo "llama-cpp-python is compiled from source on the way: about six minutes on two cores, only the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,notebook]' & pid=$$!; \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' & pid=$$!; \
 	 trap "kill $$pid 2>/dev/null; exit 130" INT TERM; \
 	 started=$$(date +%s); \
 	 while kill -0 $$pid 2>/dev/null; do sleep 1; now=$$(($$(date +%s) - started)); \
@@ -34,6 +34,17 @@ $(VENV)/.lmdeploy: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
 	 'lmdeploy>=0.18,<0.19' && touch $@ \
 	 || echo "LMDeploy is not to be had for this machine: the tests of its configuration will be skipped."
+
+$(VENV)/.ray: $(READY)
+	@echo "Fetching Ray, 75 MB: a test runs two of its actors."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary ray --editable '.[ray]' && touch $@ \
+	 || echo "Ray is not to be had for this machine: the tests of the cluster will be skipped."
+
+$(VENV)/.prometheus: $(READY)
+	@echo "Fetching Prometheus from Debian's package, 30 MB: a test asks it every question of the dashboard."
+	@mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus && { command -v prometheus >/dev/null \
+	 || { apt-get download --quiet --quiet prometheus && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb; }; } \
+	 && touch ../.prometheus || echo "Prometheus is not to be had for this machine: the test of the dashboard will be skipped."
 
 demo: $(READY)
 	@$(BIN)/fastinfer demo
