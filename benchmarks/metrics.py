@@ -116,9 +116,10 @@ def main() -> None:
     paired = judge([watched / alone for alone, watched in rounds])
     counting = [nanoseconds_of_an_image(20_000) for _ in range(5)]
     image_ns = 1e9 / spread([alone for alone, _ in rounds])["median"]
+    given = "" if asked.preset == "embedded" else f" --preset {asked.preset} --model MODEL --images {asked.images}"
     save(
         "metrics",
-        "python benchmarks/metrics.py",
+        f"python benchmarks/metrics.py{given}",
         {
             "preset": asked.preset,
             "images_a_round": asked.images,

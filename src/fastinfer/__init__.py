@@ -13,19 +13,23 @@ Importing the package loads no engine; each engine is loaded with its first mode
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fastinfer import errors
 from fastinfer._version import __version__
 
 if TYPE_CHECKING:
+    from fastinfer.calibrating import Calibration
     from fastinfer.chat import ChatTimings, Piece, Reply, Usage, llm
     from fastinfer.chat.model import LLM
     from fastinfer.chat.options import ChatOptions
+    from fastinfer.chat.request import ChatRequest
     from fastinfer.classify import Classification, Classifier, Timings
     from fastinfer.classify.opening import classifier
     from fastinfer.commands import from_command
     from fastinfer.comparing import Comparison, compare
+    from fastinfer.jobs import JobSummary, arun, run
     from fastinfer.machine.checks.check import Check
     from fastinfer.machine.diagnosis import Diagnosis
     from fastinfer.machine.doctor import doctor
@@ -34,31 +38,41 @@ if TYPE_CHECKING:
     from fastinfer.preset_library.loader import preset, presets
     from fastinfer.provenance import Adjustment, Provenance
     from fastinfer.replies import ToolCall
+    from fastinfer.reporting import ClassificationReport, report
+    from fastinfer.tables.results import Results
     from fastinfer.tuning import Tuned, tune
     from fastinfer.verifying import Verification, verify
+    from fastinfer.watching import MetricsServer, serve_metrics
 
 __all__ = [
     "LLM",
     "Adjustment",
+    "Calibration",
     "ChatOptions",
+    "ChatRequest",
     "ChatTimings",
     "Check",
     "Classification",
+    "ClassificationReport",
     "Classifier",
     "Comparison",
     "Diagnosis",
     "Explanation",
+    "JobSummary",
+    "MetricsServer",
     "Piece",
     "Plan",
     "Preset",
     "Provenance",
     "Reply",
+    "Results",
     "Timings",
     "ToolCall",
     "Tuned",
     "Usage",
     "Verification",
     "__version__",
+    "arun",
     "classifier",
     "compare",
     "doctor",
@@ -68,31 +82,41 @@ __all__ = [
     "plan",
     "preset",
     "presets",
+    "report",
+    "run",
+    "serve_metrics",
     "tune",
     "verify",
 ]
 
 _HOMES = {
     "Adjustment": "fastinfer.provenance",
+    "Calibration": "fastinfer.calibrating",
     "ChatOptions": "fastinfer.chat.options",
+    "ChatRequest": "fastinfer.chat.request",
     "ChatTimings": "fastinfer.chat",
     "Check": "fastinfer.machine.checks.check",
     "Classification": "fastinfer.classify",
+    "ClassificationReport": "fastinfer.reporting",
     "Classifier": "fastinfer.classify",
     "Comparison": "fastinfer.comparing",
     "Diagnosis": "fastinfer.machine.diagnosis",
     "Explanation": "fastinfer.preset_library",
+    "JobSummary": "fastinfer.jobs",
     "LLM": "fastinfer.chat.model",
+    "MetricsServer": "fastinfer.watching",
     "Piece": "fastinfer.chat",
     "Plan": "fastinfer.planning",
     "Preset": "fastinfer.preset_library",
     "Provenance": "fastinfer.provenance",
     "Reply": "fastinfer.chat",
+    "Results": "fastinfer.tables.results",
     "Timings": "fastinfer.classify",
     "ToolCall": "fastinfer.replies",
     "Tuned": "fastinfer.tuning",
     "Usage": "fastinfer.chat",
     "Verification": "fastinfer.verifying",
+    "arun": "fastinfer.jobs",
     "classifier": "fastinfer.classify",
     "compare": "fastinfer.comparing",
     "doctor": "fastinfer.machine.doctor",
@@ -101,9 +125,16 @@ _HOMES = {
     "plan": "fastinfer.planning",
     "preset": "fastinfer.preset_library",
     "presets": "fastinfer.preset_library",
+    "report": "fastinfer.reporting",
+    "run": "fastinfer.jobs",
+    "serve_metrics": "fastinfer.watching",
     "tune": "fastinfer.tuning",
     "verify": "fastinfer.verifying",
 }
+
+
+# Quiet until the program that uses this library sets logging up.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,8 @@ SAMPLES = Path(fastinfer.__file__).parent / "samples"
 
 @pytest.fixture(autouse=True)
 def working_directory(bare_account: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PYTHONPATH", str(SAMPLES.parents[1]))
+    # This checkout first, in place of one that is named relative to the working directory.
+    monkeypatch.setenv("PYTHONPATH", str(SAMPLES.parents[1]), prepend=os.pathsep)
     # Typer and rich would colour what they write and take another width.
     monkeypatch.setenv("TERM", "dumb")
     unwanted = ("FORCE_COLOR", "GITHUB_ACTIONS", "COLUMNS", "PY_COLORS", "FASTINFER_TRACEBACK")

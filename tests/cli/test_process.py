@@ -21,7 +21,7 @@ HEAVY = (
 )
 COMMANDS = (
     *("demo", "classify", "chat", "presets", "explain"),
-    *("plan", "doctor", "tune", "bench", "compare", "verify"),
+    *("plan", "doctor", "tune", "bench", "compare", "verify", "calibrate", "report"),
 )
 
 

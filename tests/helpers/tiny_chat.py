@@ -14,13 +14,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-__all__ = ["PUSH", "SCRIPTS", "TRAINED", "piece_tokens", "write_babbler", "write_scripted"]
+__all__ = ["CHATML", "PUSH", "SCRIPTS", "TRAINED", "piece_tokens", "write_babbler", "write_scripted"]
 
 WIDTH, HEADS, HEAD, HIDDEN, LAYERS = 128, 4, 32, 48, 2
 #: More than what follows nothing in particular, less than what follows in a script.
 PUSH = 130.0
 #: Tokens the models were "trained" for.
 TRAINED = 4096
+#: A chat template for them.
+CHATML = (
+    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
 CONTROL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",
     "<seed:bos>", "<seed:pad>", "<seed:eos>", "<seed:think>", "</seed:think>", "<seed:tool_call>", "</seed:tool_call>",

@@ -14,7 +14,7 @@ from fastinfer.preset_library import LlamaChatParameters, Preset
 from fastinfer.preset_library.validation import nearest
 from fastinfer.replies import CompiledSchema, compile_schema
 
-__all__ = ["ChatOptions", "Settings", "read_options", "sampling_of"]
+__all__ = ["ChatOptions", "Settings", "check_names", "read_options", "sampling_of"]
 
 #: Options that are parameters of a preset, and change them for one chat.
 _OF_PRESET = (
@@ -109,11 +109,7 @@ def read_options(preset: Preset, options: Mapping[str, Any], *, vocabulary_size:
         PresetError: a value is outside its legal range.
         SchemaError: the schema cannot be compiled, or there is a grammar too.
     """
-    known = ChatOptions.__annotations__
-    for name in options:
-        if name not in known:
-            similar = nearest(name, known)
-            raise TypeError(f"unknown option {name!r}" + (f"; did you mean {similar[0]}?" if similar else ""))
+    check_names(options)
     changes = {name: options[name] for name in _OF_PRESET if options.get(name) is not None}
     parameters = (preset.replace(**changes) if changes else preset).parameters
     assert isinstance(parameters, LlamaChatParameters)
@@ -137,6 +133,15 @@ def read_options(preset: Preset, options: Mapping[str, Any], *, vocabulary_size:
         timeout=_seconds("timeout", options.get("timeout")),
         logprobs=_whole("logprobs", options.get("logprobs"), 0, _MOST_LOGPROBS),
     )
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Raise TypeError if there is an option that is none of :class:`ChatOptions`."""
+    known = ChatOptions.__annotations__
+    for name in options:
+        if name not in known:
+            similar = nearest(name, known)
+            raise TypeError(f"unknown option {name!r}" + (f"; did you mean {similar[0]}?" if similar else ""))
 
 
 def sampling_of(parameters: LlamaChatParameters) -> Sampling:

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from fastinfer import __version__
 from fastinfer.cli import output
 from fastinfer.cli.bench import bench
+from fastinfer.cli.calibrate import calibrate
 from fastinfer.cli.chat import chat
 from fastinfer.cli.classify import classify
 from fastinfer.cli.compare import compare
@@ -19,6 +20,7 @@ from fastinfer.cli.explain import explain
 from fastinfer.cli.options import wants_traceback
 from fastinfer.cli.plan import plan
 from fastinfer.cli.presets import presets
+from fastinfer.cli.report import report
 from fastinfer.cli.tune import tune
 from fastinfer.cli.verify import verify
 from fastinfer.errors import FastInferError
@@ -72,4 +74,6 @@ app.command()(doctor)
 app.command()(tune)
 app.command()(bench)
 app.command()(compare)
+app.command()(report)
+app.command()(calibrate)
 app.command()(verify)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from fastinfer.cli import output
-from fastinfer.cli.inputs import find_images, read_labels
+from fastinfer.cli.inputs import STDIN, find_images, read_labels
+from fastinfer.cli.job import Limit, OutputFile, Overwrite, RetryErrors, ShardOfJob, check_job_options, run_job
 from fastinfer.cli.options import Debug, Json, Labels, LabelsFile
 from fastinfer.cli.results import COLUMNS, cells, record, show_adjustments
 
@@ -16,6 +19,7 @@ __all__ = ["classify"]
 
 
 def classify(
+    context: typer.Context,
     paths: Annotated[
         list[str], typer.Argument(metavar="PATHS", help="Image files, folders of images, and - for stdin.")
     ],
@@ -32,6 +36,15 @@ def classify(
     ] = None,
     json: Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the engine needs other values.")] = False,
+    output_file: OutputFile = None,
+    retry_errors: RetryErrors = False,
+    limit: Limit = None,
+    shard: ShardOfJob = None,
+    overwrite: Overwrite = False,
+    calibration: Annotated[
+        str | None,
+        typer.Option("--calibration", metavar="FILE", help="A saved calibration.", rich_help_panel="Jobs"),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Classify images.
@@ -40,7 +53,11 @@ def classify(
     searched for images, also below; hidden files are skipped. Piped, the table becomes lines of image, label,
     probability, milliseconds and remarks, separated by tabs.
 
-    Exit code: 0 if every image was classified, 1 if not, 2 if the command was not understood.
+    With --output it is a job: one file of results, .parquet, .jsonl or .csv, that appears when all is done. A job that
+    was interrupted or killed goes on when the same command is given again, and ends with the same bytes.
+
+    Exit code: 0 if every image was classified, 1 if not, 2 if the command was not understood, 130 if a job was
+    interrupted.
 
     \b
     Examples:
@@ -48,8 +65,34 @@ def classify(
       fastinfer classify photos/ --labels cat,dog --top 2
       fastinfer classify photos/ --labels-file labels.txt --json
       cat photo.jpg | fastinfer classify - --labels cat,dog
+      fastinfer classify photos/ --labels-file labels.txt -o results.parquet
     """
     chosen = read_labels(labels, labels_file)
+    if output_file is not None:
+        source = _job_source(paths)
+
+        import fastinfer
+
+        job = partial(
+            fastinfer.run,
+            source,
+            output_file,
+            kind="classify",
+            preset=preset,
+            labels=chosen,
+            model=model,
+            top=top,
+            calibration=calibration,
+            retry_errors=retry_errors,
+            limit=limit,
+            shard=shard,
+            overwrite=overwrite,
+            progress=not json and sys.stderr.isatty(),
+            strict=strict,
+        )
+        run_job(context, job, what="classified", as_json=json)
+        return
+    check_job_options(context, "retry_errors", "limit", "shard", "overwrite", "calibration")
     images = find_images(paths)
 
     from fastinfer.classify import classifier
@@ -75,3 +118,13 @@ def classify(
     if failed:
         output.error(f"{failed} of {len(images)} images could not be classified.")
         raise typer.Exit(1)
+
+
+def _job_source(paths: list[str]) -> str | list[str]:
+    """The folder, or the files, that a job is for."""
+    folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112  Path("") would be the working directory
+    if len(paths) == 1 and folders:
+        return paths[0]
+    if folders or STDIN in paths:
+        raise typer.BadParameter("a job takes one folder, or files.")
+    return paths

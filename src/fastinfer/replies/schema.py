@@ -52,12 +52,14 @@ def compile_schema(schema: Any) -> CompiledSchema:
     Args:
         schema: a pydantic model, dataclass, TypedDict or any other type that pydantic understands; or a JSON schema
             as a dict, also in OpenAI's wrapping: ``{"type": "json_schema", "json_schema": {"schema": ...}}`` or
-            ``{"type": "json_object"}``.
+            ``{"type": "json_object"}``. One that was prepared before is ready as it is.
 
     Raises:
         SchemaError: it is not a schema, nothing can satisfy it, it refers outside of itself (nothing is ever
             fetched), or it is too large. The message names the place.
     """
+    if isinstance(schema, CompiledSchema):
+        return schema
     if isinstance(schema, Mapping):
         return _from_dict(_unwrapped(dict(schema)))
     # Pydantic also takes functions, and would call them.

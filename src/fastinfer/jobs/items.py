@@ -1,0 +1,156 @@
+"""The files of a job: listed as short strings, read ahead by a few threads, known by the hash of their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from fastinfer.errors import FastInferError, ImageDecodeError
+from fastinfer.images.folder import image_names
+from fastinfer.images.source import SourceName, describe_source, read_bytes
+from fastinfer.jobs.output import Shard
+from fastinfer.jobs.work import FileState, Known
+from fastinfer.tables.rows import readable
+
+__all__ = ["Files", "Reading", "list_files", "read_ahead"]
+
+#: Threads that read, and files that are read ahead. Reading waits for the disk, hashing leaves the interpreter's lock.
+_READERS: Final = 4
+_AHEAD: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files in the order of a job's rows.
+
+    Attributes:
+        folder: they are in; empty where their paths stand for themselves.
+        names: their paths in the folder, or their paths, with the separators of this system.
+    """
+
+    folder: str
+    names: list[str]
+
+    def path(self, place: int) -> str:
+        """Where the file at this place is."""
+        return os.path.join(self.folder, self.names[place])  # noqa: PTH118  of 100,000 files, a Path takes longer
+
+    def shown(self, place: int) -> str:
+        """What rows call it: with ``/`` between folders, and with an escape for what is no text."""
+        return readable(_posix(self.names[place]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file that was looked at.
+
+    Attributes:
+        state: what it was; None where it could not be read.
+        data: its bytes; None where they were not read, as their hash is known by the file's size and time of change.
+        error: why it could not be read.
+    """
+
+    state: FileState | None
+    data: bytes | None = None
+    error: ImageDecodeError | None = None
+
+
+def list_files(source: str | os.PathLike[str] | Iterable[Any], shard: Shard | None, limit: int | None) -> Files:
+    """The files of a job.
+
+    Args:
+        source: a folder, whose images are taken at any depth in the order of their names, hidden ones left out; or the
+            paths of files, whose order is kept.
+        shard: those of it alone.
+        limit: the first of them, at most so many.
+
+    Raises:
+        FastInferError: there is no such folder, no image in it, or something that is no path among the paths.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        folder = os.fspath(source)
+        if not Path(folder).is_dir():
+            raise ImageDecodeError(
+                f"There is no folder {folder}.", hint="Give a folder of images, or a list of their paths."
+            )
+        names: Iterable[str] = image_names(folder)
+    else:
+        folder, names = "", map(_checked, source)
+    try:
+        if shard is not None:
+            names = (name for name in names if shard.has(os.fsencode(_posix(name))))
+        found = Files(folder, list(islice(names, limit)))
+    except OSError as error:
+        raise ImageDecodeError(
+            f"The folder {error.filename} cannot be listed: {error.strerror or error}.", hint="Make it readable."
+        ) from error
+    if not found.names and shard is None:
+        raise ImageDecodeError(
+            f"There are no images in {folder}." if folder else "There are no paths in the list.",
+            hint="Give a folder that has images, at any depth.",
+        )
+    return found
+
+
+def read_ahead(files: Files, known: Known) -> Generator[Reading, None, None]:
+    """Every file in order, read by a few threads, a few files ahead of the one that is asked for.
+
+    A file whose size and time of change are those that ``known`` has, and whose content has a result, is not read.
+    """
+    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="fastinfer-read")
+    reading: deque[tuple[bytes, FileState | None, Future[Reading]]] = deque()
+    places = iter(range(len(files.names)))
+    try:
+        while True:
+            for place in islice(places, _AHEAD - len(reading)):
+                path = files.path(place)
+                key = os.fsencode(os.path.abspath(path))  # noqa: PTH100  as above
+                before = known.file(key)
+                if before is not None and not known.has(before.content):
+                    before = None
+                reading.append((key, before, pool.submit(_read, path, before)))
+            if not reading:
+                return
+            key, before, future = reading.popleft()
+            result = future.result()
+            if result.state is not None and result.state != before:
+                known.remember(key, result.state)
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(path: str, before: FileState | None) -> Reading:
+    size = modified = -1  # of what is not there; whatever is there the next time differs from it
+    with suppress(OSError, ValueError):  # which reading it explains
+        # Looked at before it is read: a file that changes meanwhile differs from this the next time.
+        status = os.stat(path)  # noqa: PTH116  as above
+        size, modified = status.st_size, status.st_mtime_ns
+    if before is not None and (size, modified) == (before.size, before.modified):
+        return Reading(before)
+    try:
+        data = read_bytes(Path(path), SourceName(Path(path)))
+    except ImageDecodeError as error:
+        return Reading(None, error=error)
+    return Reading(FileState(size, modified, hashlib.blake2b(data, digest_size=16).digest()), data)
+
+
+def _checked(path: object) -> str:
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str):
+        raise FastInferError(
+            f"A job reads files, and {describe_source(path)} is none.",
+            hint="Give their paths; classify_many takes images that are in memory.",
+        )
+    return text
+
+
+def _posix(name: str) -> str:
+    return name if os.sep == "/" else name.replace(os.sep, "/")
