@@ -1,7 +1,9 @@
 """Writes the generated sections of README.md: the presets' table, and the figures from ``results/``.
 
-python benchmarks/readme.py          # rewrites README.md
-python benchmarks/readme.py --check  # exits with 1 if it would change
+README.vi.md has the presets' table in Vietnamese and the same outputs of commands; for figures it links to README.md.
+
+python benchmarks/readme.py          # rewrites README.md and README.vi.md
+python benchmarks/readme.py --check  # exits with 1 if one of them would change
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import readme_tuning
 
 import fastinfer
 from fastinfer.preset_library import field_docs
+from fastinfer.preset_library.translation import Language
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -44,16 +47,17 @@ def shown(value: object) -> str:
     return f"`{value}`" if isinstance(value, str) else str(value)
 
 
-def presets() -> str:
+def presets(lang: Language = "en") -> str:
     """One table for each kind: a row for each parameter, a column for each preset."""
+    what = {"en": "what it does", "vi": "tác dụng"}[lang]
     parts = []
     for kind, fields in (("classify", CLASSIFY), ("chat", CHAT)):
         found = fastinfer.presets(kind)  # type: ignore[arg-type]
         head = " | ".join(p.name for p in found)
-        lines = [f"| {kind} | {head} | what it does |", "|---" * (len(found) + 2) + "|"]
+        lines = [f"| {kind} | {head} | {what} |", "|---" * (len(found) + 2) + "|"]
         for name in fields:
             values = [getattr(p.parameters, name, None) for p in found]
-            docs = {n: d for p in found for n, d in field_docs(kind, p.parameters.backend).items()}  # type: ignore[arg-type]
+            docs = {n: d for p in found for n, d in field_docs(p.kind, p.parameters.backend, lang).items()}
             effect = docs[name].effect.split(". ")[0].rstrip(".")
             lines.append(f"| `{name}` | " + " | ".join(shown(v) for v in values) + f" | {effect} |")
         parts.append("\n".join(lines))
@@ -311,13 +315,22 @@ def classify_gpu() -> str:
     return "\n\n".join(["\n".join(lines), gpu_bound(), gpu_power(), gpu_long_labels(), gpu_cache(), *curves])
 
 
+def filled(page: Path, sections: dict[str, str]) -> str:
+    """A page with its generated sections as they are now."""
+    text = page.read_text("utf-8")
+    for name, section in sections.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text, count = re.subn(pattern, lambda m, s=section: f"{m[1]}{s}\n{m[2]}", text, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"{page.name} has {count} sections named {name}; there must be one")
+    return text
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    path = ROOT / "README.md"
-    text = path.read_text("utf-8")
-    new = text
+    english, vietnamese = ROOT / "README.md", ROOT / "README.vi.md"
     measured = {
         "CPU, llama.cpp": "memory_llama_cpu", "H200, llama.cpp": "memory_llama_h200",
         "H200, TurboMind": "memory_turbomind_h200",
@@ -330,15 +343,14 @@ def main() -> int:
         "memory": readme_tuning.memory({name: result(file) for name, file in measured.items()}),
         "tune": readme_tuning.tune(result("tuning_h200")),
     }
-    for name, section in sections.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        new, count = re.subn(pattern, lambda m, s=section: f"{m[1]}{s}\n{m[2]}", new, flags=re.DOTALL)
-        if count != 1:
-            raise SystemExit(f"README.md has {count} sections named {name}; there must be one")
-    new = readme_tuning.with_outputs(new)
+    new = {english: readme_tuning.with_outputs(filled(english, sections))}
+    new[vietnamese] = readme_tuning.with_outputs_of(new[english], filled(vietnamese, {"presets": presets("vi")}))
+    steady = readme_tuning.steady
+    stale = [page for page, text in new.items() if steady(text) != steady(page.read_text("utf-8"))]
     if check:
-        return int(readme_tuning.steady(new) != readme_tuning.steady(text))
-    path.write_text(new, "utf-8")
+        return int(bool(stale))
+    for page, text in new.items():
+        page.write_text(text, "utf-8")
     return 0
 
 

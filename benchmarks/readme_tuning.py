@@ -22,6 +22,12 @@ def with_outputs(text: str) -> str:
     return _BLOCK.sub(lambda found: f"```console\n{found[1]}\n{output(found[1])}```", text)
 
 
+def with_outputs_of(other: str, text: str) -> str:
+    """The text with each command's output as another text has it."""
+    blocks = {found[1]: found[0] for found in _BLOCK.finditer(other)}
+    return _BLOCK.sub(lambda found: blocks.get(found[1], found[0]), text)
+
+
 def steady(text: str) -> str:
     """The text without what depends on the machine that printed it."""
     return _HERE.sub("", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,12 +13,20 @@ from fastinfer.cli.options import Debug, Json, PresetKind
 if TYPE_CHECKING:
     from fastinfer.preset_library import Preset
 
-__all__ = ["explain", "find_preset"]
+__all__ = ["Language", "explain", "find_preset"]
+
+
+class Language(str, Enum):
+    """The languages that presets are explained in."""
+
+    en = "en"
+    vi = "vi"
 
 
 def explain(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A preset's name.")],
     kind: Annotated[PresetKind | None, typer.Option(help="Its kind, where both kinds have the name.")] = None,
+    lang: Annotated[Language, typer.Option(help="The language: English or Vietnamese.")] = Language.en,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -27,8 +36,9 @@ def explain(
     Examples:
       fastinfer explain balanced
       fastinfer explain prod --kind classify
+      fastinfer explain balanced --lang vi
     """
-    explanation = find_preset(name, kind).explain()
+    explanation = find_preset(name, kind).explain(lang=lang.value)
     output.report(explanation, as_json=json)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastinfer.preset_library.fields import Advice, advice, field_docs
 from fastinfer.preset_library.receipts import Measured, differences
+from fastinfer.preset_library.translation import Language, check_language, in_language, said
 from fastinfer.provenance import Adjustment
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["Explanation", "ExplanationRow", "explain"]
 _WIDTH: Final = 100
 _HANGING: Final = " " * 14
 _CELL: Final = "text-align:left;vertical-align:top"
+_ADJUSTED: Final = "asked {asked}, the engine got {used}: {why}"
 _HEADINGS: Final = ("Field", "Value", "Effect", "Cost", "When to change", "Legal", "Server flag")
 
 
@@ -65,6 +67,7 @@ class Explanation:
         other_adjustments: adjustments whose field is no parameter of the preset.
         remarks: the flags of the preset's command that have no place in this process.
         measured: the preset's receipts.
+        lang: the language; reasons of adjustments, remarks and receipts are English in all of them.
     """
 
     title: str
@@ -74,6 +77,7 @@ class Explanation:
     other_adjustments: tuple[Adjustment, ...] = ()
     remarks: tuple[Remark, ...] = ()
     measured: tuple[Measured, ...] = ()
+    lang: Language = "en"
 
     def to_dict(self) -> dict[str, Any]:
         """The same as dictionaries and lists, for JSON; an adjustment's values are kept as they are."""
@@ -88,45 +92,46 @@ class Explanation:
         yield from _wrapped(self.summary)
         for row in self.rows:
             yield ""
-            yield from _wrapped(f"{row.field} = {_value(row)}", rest=_HANGING)
-            yield from _labelled("effect", row.effect)
-            yield from _labelled("cost", row.cost)
-            yield from _labelled("change", row.when_to_change)
-            yield from _labelled("legal", row.legal)
+            yield from _wrapped(f"{row.field} = {self._value(row)}", rest=_HANGING)
+            yield from self._labelled("effect", row.effect)
+            yield from self._labelled("cost", row.cost)
+            yield from self._labelled("change", row.when_to_change)
+            yield from self._labelled("legal", row.legal)
             if row.flag:
-                yield from _labelled("flag", row.flag)
+                yield from self._labelled("flag", row.flag)
             for adjustment in row.adjustments:
-                yield from _labelled("adjusted", _adjusted(adjustment))
+                yield from self._labelled("adjusted", self._adjusted(adjustment))
         if self.other_adjustments:
             yield ""
-            yield "Further adjustments"
+            yield self._said("Further adjustments")
             for adjustment in self.other_adjustments:
-                yield from _labelled("adjusted", f"{adjustment.field}: {_adjusted(adjustment)}")
+                yield from self._labelled("adjusted", f"{adjustment.field}: {self._adjusted(adjustment)}")
         if self.remarks:
             yield ""
-            yield "Flags without a place in this process"
+            yield self._said("Flags without a place in this process")
             for remark in self.remarks:
                 yield from _wrapped(str(remark), first="    ", rest=_HANGING)
         for receipt in self.measured:
             yield ""
-            yield "Measured"
+            yield self._said("Measured")
             for label, text in receipt.lines():
-                yield from _labelled(label, text)
+                yield from self._labelled(label, text)
         yield ""
-        yield "Advice"
+        yield self._said("Advice")
         for item in self.advice:
             yield from _wrapped(f"{item.symptom}: {item.text}", first="    ", rest=_HANGING)
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th style="{_CELL}">{heading}</th>' for heading in _HEADINGS)
-        rows = "".join(_html_row(row) for row in self.rows)
+        head = "".join(f'<th style="{_CELL}">{self._said(heading)}</th>' for heading in _HEADINGS)
+        rows = "".join(self._html_row(row) for row in self.rows)
         notes = [f"<b>{_escape(item.symptom)}</b>: {_escape(item.text)}" for item in self.advice]
-        notes[:0] = [f"<b>{_escape(item.field)}</b>: {_escape(_adjusted(item))}" for item in self.other_adjustments]
+        others = self.other_adjustments
+        notes[:0] = [f"<b>{_escape(item.field)}</b>: {_escape(self._adjusted(item))}" for item in others]
         notes += [_escape(remark) for remark in self.remarks]
         return (
             f"<p><b>{_escape(self.title)}</b><br>{_escape(self.summary)}</p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            f"{''.join(_html_receipt(item) for item in self.measured)}"
+            f"{''.join(self._html_receipt(item) for item in self.measured)}"
             f"<ul>{''.join(f'<li>{note}</li>' for note in notes)}</ul>"
         )
 
@@ -137,27 +142,59 @@ class Explanation:
 
         table = Table(show_lines=True, expand=True)
         for heading, ratio in (("Field and value", 4), ("Effect and cost", 5), ("When to change, legal values", 5)):
-            table.add_column(heading, ratio=ratio, overflow="fold")
+            table.add_column(self._said(heading), ratio=ratio, overflow="fold")
         for row in self.rows:
             # Text, not str: rich reads square brackets in a str as markup.
-            name = Text.assemble((row.field, "bold"), f"\n{_value(row)}", (f"\n{row.flag}" if row.flag else "", "dim"))
+            flag = f"\n{row.flag}" if row.flag else ""
+            name = Text.assemble((row.field, "bold"), f"\n{self._value(row)}", (flag, "dim"))
             for adjustment in row.adjustments:
-                name.append(f"\n{_adjusted(adjustment)}", style="yellow")
-            table.add_row(name, Text(f"{row.effect}\n{row.cost}"), Text(f"{row.when_to_change}\nLegal: {row.legal}"))
+                name.append(f"\n{self._adjusted(adjustment)}", style="yellow")
+            change = Text(f"{row.when_to_change}\n{self._said('Legal')}: {row.legal}")
+            table.add_row(name, Text(f"{row.effect}\n{row.cost}"), change)
         parts: list[RenderableType] = [Text(self.title, style="bold"), Text(self.summary), table]
-        parts += [Text(f"{item.field}: {_adjusted(item)}", style="yellow") for item in self.other_adjustments]
+        parts += [Text(f"{item.field}: {self._adjusted(item)}", style="yellow") for item in self.other_adjustments]
         parts += [Text(str(remark), style="dim") for remark in self.remarks]
         for receipt in self.measured:
-            parts.append(Text("Measured", style="bold"))
-            parts += [Text(f"{label:<10}{text}") for label, text in receipt.lines()]
+            parts.append(Text(self._said("Measured"), style="bold"))
+            parts += [Text(f"{self._said(label):<10}{text}") for label, text in receipt.lines()]
         parts += [Text.assemble((item.symptom, "bold"), f": {item.text}") for item in self.advice]
         return Group(*parts)
 
+    def _said(self, text: str) -> str:
+        return said(text, self.lang)
 
-def explain(preset: Preset, adjustments: Iterable[Adjustment] = ()) -> Explanation:
+    def _labelled(self, label: str, text: str) -> list[str]:
+        return _wrapped(text, first=f"    {self._said(label):<10}", rest=_HANGING)
+
+    def _value(self, row: ExplanationRow) -> str:
+        text = _plain(row.value)
+        if row.unit:
+            text += f" {row.unit}"
+        if row.documented is not None:
+            text += f" ({self._said('documented')}: {_plain(row.documented)})"
+        return text
+
+    def _adjusted(self, adjustment: Adjustment) -> str:
+        asked, used = _plain(adjustment.asked), _plain(adjustment.used)
+        return self._said(_ADJUSTED).format(asked=asked, used=used, why=adjustment.why)
+
+    def _html_row(self, row: ExplanationRow) -> str:
+        value = _escape(self._value(row))
+        value += "".join(f"<br><i>{_escape(self._adjusted(item))}</i>" for item in row.adjustments)
+        rest = (row.effect, row.cost, row.when_to_change, row.legal, row.flag)
+        cells = [f"<code>{_escape(row.field)}</code>", value, *map(_escape, rest)]
+        return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
+
+    def _html_receipt(self, item: Measured) -> str:
+        lines = "<br>".join(f"{_escape(self._said(label))}: {_escape(text)}" for label, text in item.lines())
+        return f"<p><b>{self._said('Measured')}</b><br>{lines}</p>"
+
+
+def explain(preset: Preset, adjustments: Iterable[Adjustment], lang: str) -> Explanation:
     """Explain a preset; see :meth:`fastinfer.preset_library.Preset.explain`."""
+    lang = check_language(lang)
     documented = preset.documented.model_dump()
-    docs = field_docs(preset.kind, preset.parameters.backend)
+    docs = field_docs(preset.kind, preset.parameters.backend, lang)
     adjustments = tuple(adjustments)
     rows = []
     for name, value in preset.parameters.model_dump().items():
@@ -178,35 +215,24 @@ def explain(preset: Preset, adjustments: Iterable[Adjustment] = ()) -> Explanati
             )
         )
     return Explanation(
-        title=f"{preset.name} ({preset.kind}), {preset.source}, fingerprint {preset.fingerprint}",
-        summary=preset.summary,
+        title=f"{preset.name} ({preset.kind}), {_source(preset, lang)}, fingerprint {preset.fingerprint}",
+        summary=in_language({"summary": preset.summary}, lang)["summary"],
         rows=tuple(rows),
-        advice=advice(preset.kind, preset.parameters.backend),
+        advice=advice(preset.kind, preset.parameters.backend, lang),
         other_adjustments=tuple(item for item in adjustments if item.field not in docs),
         measured=tuple(Measured(receipt, differences(receipt, preset)) for receipt in preset.receipts),
         remarks=() if preset.command is None else preset.command.remarks,
+        lang=lang,
     )
 
 
-def _value(row: ExplanationRow) -> str:
-    text = _plain(row.value)
-    if row.unit:
-        text += f" {row.unit}"
-    if row.documented is not None:
-        text += f" (documented: {_plain(row.documented)})"
-    return text
+def _source(preset: Preset, lang: Language) -> str:
+    source = said((preset._origin or preset).source, lang)
+    return f"{source}, {said('replaced', lang)}: {', '.join(preset.replaced)}" if preset.replaced else source
 
 
 def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _adjusted(adjustment: Adjustment) -> str:
-    return f"asked {_plain(adjustment.asked)}, the engine got {_plain(adjustment.used)}: {adjustment.why}"
-
-
-def _labelled(label: str, text: str) -> list[str]:
-    return _wrapped(text, first=f"    {label:<10}", rest=_HANGING)
 
 
 def _wrapped(text: str, *, first: str = "", rest: str = "") -> list[str]:
@@ -216,18 +242,6 @@ def _wrapped(text: str, *, first: str = "", rest: str = "") -> list[str]:
 
 def _escape(value: object) -> str:
     return html.escape(str(value), quote=True)
-
-
-def _html_row(row: ExplanationRow) -> str:
-    value = _escape(_value(row)) + "".join(f"<br><i>{_escape(_adjusted(item))}</i>" for item in row.adjustments)
-    rest = (row.effect, row.cost, row.when_to_change, row.legal, row.flag)
-    cells = [f"<code>{_escape(row.field)}</code>", value, *map(_escape, rest)]
-    return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
-
-
-def _html_receipt(item: Measured) -> str:
-    lines = "<br>".join(f"{_escape(label)}: {_escape(text)}" for label, text in item.lines())
-    return f"<p><b>Measured</b><br>{lines}</p>"
 
 
 def _as_lists(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """What every preset field means: one documentation, read by ``explain()``, the README's tables and notebooks.
 
-The prose is in ``fields.toml``. The legal range is not: it is read off the pydantic models, so that what is documented
-is what is enforced.
+The prose is in ``fields.toml``, and in ``translation`` for other languages. The legal range is not: it is read off the
+pydantic models, so that what is documented is what is enforced.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from fastinfer.preset_library.schema import INT32_MAX, PARAMETER_CLASSES, Kind, Parameters
+from fastinfer.preset_library.translation import Language, in_language, said
 from fastinfer.toml_file import read_toml
 
 __all__ = ["Advice", "FieldDoc", "Step", "advice", "field_docs", "legal_range"]
@@ -68,20 +69,21 @@ class Advice:
     steps: tuple[Step, ...]
 
 
-def field_docs(kind: Kind, backend: str) -> dict[str, FieldDoc]:
+def field_docs(kind: Kind, backend: str, lang: Language = "en") -> dict[str, FieldDoc]:
     """The documentation of every field of a kind of preset, by name, in the order of the preset.
 
     Args:
         kind: ``"classify"`` or ``"chat"``.
         backend: ``"turbomind"`` or ``"llama.cpp"``.
+        lang: the language of the prose.
 
     Raises:
         KeyError: there is no such pair.
     """
-    return _field_docs(PARAMETER_CLASSES[kind, backend]).copy()
+    return _field_docs(PARAMETER_CLASSES[kind, backend], lang).copy()
 
 
-def advice(kind: Kind, backend: str) -> tuple[Advice, ...]:
+def advice(kind: Kind, backend: str, lang: Language = "en") -> tuple[Advice, ...]:
     """What to do about symptoms that concern several fields, the most frequent first."""
     return tuple(
         Advice(
@@ -89,48 +91,48 @@ def advice(kind: Kind, backend: str) -> tuple[Advice, ...]:
             text=entry["text"],
             steps=tuple(Step(step["field"], tuple(step["values"])) for step in entry.get("steps", ())),
         )
-        for entry in _table()["advice"]
+        for entry in (in_language(english, lang) for english in _table()["advice"])
         if f"{kind}/{backend}" in entry["of"]
     )
 
 
 @cache
-def legal_range(parameters: type[Parameters], field: str) -> str:
+def legal_range(parameters: type[Parameters], field: str, lang: Language = "en") -> str:
     """The values that a field accepts, in words, read off the model that enforces them."""
     info = parameters.model_fields[field]
     if info.description is not None:
-        return info.description
+        return said(info.description, lang)
     if get_origin(info.annotation) is Literal:
-        return _choice([repr(value) for value in get_args(info.annotation)])
+        return _choice([repr(value) for value in get_args(info.annotation)], said("or", lang))
     if info.annotation is bool:
-        return "true or false"
+        return said("true or false", lang)
     if info.annotation is str:
-        return "text, not empty"
-    return _number_range(info)
+        return said("text, not empty", lang)
+    return _number_range(info, lang)
 
 
-def _number_range(info: FieldInfo) -> str:
+def _number_range(info: FieldInfo, lang: Language) -> str:
     bounds: dict[str, Any] = {}
     for constraint in info.metadata:
         for name in ("ge", "gt", "le", "lt", "multiple_of"):
             if hasattr(constraint, name):
                 bounds[name] = getattr(constraint, name)
-    words = ["whole number" if info.annotation is int else "number"]
+    words = [said("whole number" if info.annotation is int else "number", lang)]
     if "multiple_of" in bounds:
-        words = [f"multiple of {bounds['multiple_of']}"]
+        words = [f"{said('multiple of', lang)} {bounds['multiple_of']}"]
     if "ge" in bounds:
-        words.append(f"from {bounds['ge']}")
+        words.append(f"{said('from', lang)} {bounds['ge']}")
     if "gt" in bounds:
-        words.append(f"above {bounds['gt']}")
+        words.append(f"{said('above', lang)} {bounds['gt']}")
     if "le" in bounds:
-        words.append(f"to {'2^31-1' if bounds['le'] == INT32_MAX else bounds['le']}")
+        words.append(f"{said('to', lang)} {'2^31-1' if bounds['le'] == INT32_MAX else bounds['le']}")
     if "lt" in bounds:
-        words.append(f"and below {bounds['lt']}" if bounds.keys() & {"ge", "gt"} else f"below {bounds['lt']}")
+        words.append(f"{said('and below' if bounds.keys() & {'ge', 'gt'} else 'below', lang)} {bounds['lt']}")
     return " ".join(words)
 
 
-def _choice(values: list[str]) -> str:
-    return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} or {values[-1]}"
+def _choice(values: list[str], last: str) -> str:
+    return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} {last} {values[-1]}"
 
 
 @cache
@@ -139,14 +141,13 @@ def _table() -> dict[str, Any]:
 
 
 @cache
-def _field_docs(parameters: type[Parameters]) -> dict[str, FieldDoc]:
+def _field_docs(parameters: type[Parameters], lang: Language) -> dict[str, FieldDoc]:
     key = next("/".join(pair) for pair, cls in PARAMETER_CLASSES.items() if cls is parameters)
-    entries = {entry["name"]: entry for entry in _table()["field"] if key in entry["of"]}
-    return {name: _doc(parameters, name, entries[name]) for name in parameters.model_fields}
+    entries = {entry["name"]: in_language(entry, lang) for entry in _table()["field"] if key in entry["of"]}
+    return {name: _doc(name, entries[name], legal_range(parameters, name, lang)) for name in parameters.model_fields}
 
 
-def _doc(parameters: type[Parameters], name: str, entry: dict[str, Any]) -> FieldDoc:
-    legal = legal_range(parameters, name)
+def _doc(name: str, entry: dict[str, Any], legal: str) -> FieldDoc:
     return FieldDoc(
         name=name,
         effect=entry["effect"],

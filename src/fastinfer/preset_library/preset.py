@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from fastinfer.commands import Command
     from fastinfer.measuring import Receipt
     from fastinfer.preset_library.explanation import Explanation
+    from fastinfer.preset_library.translation import Language
     from fastinfer.provenance import Adjustment
+    from fastinfer.showing import Report
 
 __all__ = ["Preset", "changed_fields"]
 
@@ -29,7 +31,8 @@ class Preset:
     """A named, validated set of parameters. Immutable; get one from :func:`fastinfer.preset`.
 
     Each parameter is also an attribute: ``preset.n_ctx`` is ``preset.parameters.n_ctx``. Two presets are equal when
-    name, kind, summary, source and every parameter are.
+    name, kind, summary, source and every parameter are. ``str()`` gives its values as text; notebooks and rich consoles
+    show a table.
 
     Attributes:
         name: the preset's name, ``"prod"`` for example.
@@ -106,17 +109,23 @@ class Preset:
             _origin=origin,
         )
 
-    def explain(self, adjustments: Iterable[Adjustment] = ()) -> Explanation:
+    def explain(self, adjustments: Iterable[Adjustment] = (), *, lang: Language = "en") -> Explanation:
         """Every parameter with its value, effect, cost and when to change it.
 
         The result prints as text, shows as a table in a notebook or a rich console, and has its rows as data.
 
         Args:
             adjustments: differences between the preset and what an engine got, from a result's provenance.
+            lang: ``"en"``, English, or ``"vi"``, Vietnamese. In Vietnamese too, what is only known at run time is
+                English: the reasons of adjustments, the remarks on a command, receipts, and the summary of a preset
+                that is not built in, which is shown as it was written.
+
+        Raises:
+            PresetError: the presets are not explained in that language.
         """
         from fastinfer.preset_library.explanation import explain
 
-        return explain(self, tuple(adjustments))
+        return explain(self, tuple(adjustments), lang)
 
     def build(self, model: str | os.PathLike[str] | None = None) -> Any:
         """The engine's own objects with the preset's values, to be used by the engine's own API.
@@ -245,6 +254,20 @@ class Preset:
             f"<Preset {self.kind} {self.name!r} ({self.source}): {parameters.backend}, {parameters.model!r}, "
             f"fingerprint {self.fingerprint}>"
         )
+
+    def __str__(self) -> str:
+        return self._report().as_text()
+
+    def __rich__(self) -> object:
+        return self._report().as_rich()
+
+    def _repr_html_(self) -> str:
+        return self._report().as_html()
+
+    def _report(self) -> Report:
+        from fastinfer.preset_library.report import report
+
+        return report(self)
 
 
 def changed_fields(parameters: Parameters, *, since: Parameters) -> tuple[str, ...]:
