@@ -10,7 +10,7 @@ from fastinfer.errors import FastInferError
 from fastinfer.provenance import Provenance
 from fastinfer.replies import ToolCall
 
-__all__ = ["ChatTimings", "Piece", "Reply", "Usage"]
+__all__ = ["ChatTimings", "Piece", "Reply", "Usage", "json_value"]
 
 Finish = Literal["stop", "length", "tool_calls", "cancelled", "error"]
 Kind = Literal["text", "reasoning", "tool_call"]
@@ -109,6 +109,16 @@ class Reply:
     def __str__(self) -> str:
         return self.text
 
+    def _repr_html_(self) -> str:
+        from fastinfer.tables.display import reply_report
+
+        return reply_report(self).as_html()
+
+    def __rich__(self) -> object:
+        from fastinfer.tables.display import reply_report
+
+        return reply_report(self).as_rich()
+
     @property
     def ok(self) -> bool:
         """There is no error."""
@@ -129,8 +139,6 @@ class Reply:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        from pydantic_core import to_jsonable_python  # here, since results are imported with less
-
         logprobs = None
         if self.logprobs is not None:
             logprobs = [
@@ -154,9 +162,20 @@ class Reply:
                 "tokens_per_second": self.timings.tokens_per_second,
             },
             "tool_calls": [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in self.tool_calls],
-            "parsed": to_jsonable_python(self.parsed),
+            "parsed": json_value(self.parsed),
             "logprobs": logprobs,
             "seed": self.seed,
             "model": self.provenance.model if self.provenance else None,
             "error": None if self.error is None else {"type": type(self.error).__name__, "message": str(self.error)},
         }
+
+
+def json_value(parsed: object) -> Any:
+    """What a schema made of a reply, as plain values that JSON can hold."""
+    from pydantic_core import to_jsonable_python  # here, since results are imported with less
+
+    try:
+        return to_jsonable_python(parsed)
+    except UnicodeEncodeError:
+        # Lone surrogates in an object's keys, which only a JSON schema lets through: then all of it is plain JSON.
+        return parsed
