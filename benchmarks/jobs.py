@@ -51,7 +51,7 @@ def rate(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     photos = folder / "photos"
     photos.mkdir()
     paths = photographs(photos, arguments.images, arguments.size)
-    with fastinfer.classifier(labels=EVERYDAY) as classifier:
+    with fastinfer.classifier(arguments.preset, model=arguments.model, labels=EVERYDAY) as classifier:
 
         def timed_job() -> float:
             output = Path(tempfile.mkdtemp(dir=folder), f"out.{arguments.form}")
@@ -67,15 +67,14 @@ def rate(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
             assert sum(result.ok for result in results) == len(paths)
             return len(paths) / (time.perf_counter() - begun)
 
-        runs = {
-            "classify_many": lambda: timed_stream(False),
-            "job": timed_job,
-            "classify_many_reproducible": lambda: timed_stream(True),
-        }
+        runs = {"classify_many": lambda: timed_stream(False), "job": timed_job}
+        if classifier.group_size is not None:
+            runs["classify_many_reproducible"] = lambda: timed_stream(True)
         interleave(runs, 1)
         measured = interleave(runs, arguments.rounds)
     pairs = zip(measured["job"], measured["classify_many"], strict=True)
     return {
+        "preset": arguments.preset,
         "images": len(paths),
         "pixels": [arguments.size, arguments.size],
         "form": arguments.form,
@@ -183,6 +182,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["rate", "kills", "growth"])
     parser.add_argument("--form", choices=["parquet", "jsonl", "csv"], default="parquet")
+    parser.add_argument("--preset", default="embedded", help="of rate")
+    parser.add_argument("--model", help="of rate")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--size", type=int, default=320, help="pixels a side, of rate")
     parser.add_argument("--rounds", type=int, default=7)
@@ -193,7 +194,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = {"rate": rate, "kills": kills, "growth": growth}[arguments.what](arguments, Path(folder))
-    save(f"jobs_{arguments.what}", f"python benchmarks/jobs.py {arguments.what}", figures, arguments.out)
+    command = f"python benchmarks/jobs.py {arguments.what}"
+    if arguments.preset != "embedded":
+        command += f" --preset {arguments.preset} --model MODEL --images {arguments.images}"
+    save(f"jobs_{arguments.what}", command, figures, arguments.out)
 
 
 if __name__ == "__main__":

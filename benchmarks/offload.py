@@ -28,7 +28,7 @@ def main() -> None:
             done = len(list(classifier.classify_many(images * 50)))
             figures[name] = {
                 "images_per_second": round(done / (time.perf_counter() - started), 1),
-                "provenance": str(classifier.provenance),
+                "provenance": repr(classifier.provenance),
                 "right": sum(
                     str(r.label).replace(" ", "-") == Path(i).stem for r, i in zip(results[name], images, strict=True)
                 ),

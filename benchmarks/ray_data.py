@@ -16,10 +16,11 @@ from typing import Any
 
 import pyarrow
 import ray
-from common import EVERYDAY, as_png, interleave, save, spread
+from common import EVERYDAY, interleave, save, spread
 
 import fastinfer
 from fastinfer.ray import Classify
+from jobs import photographs
 
 
 class Timed(Classify):
@@ -48,17 +49,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_images(folder: Path, count: int, size: int) -> list[str]:
-    """Picture files, 100 different ones again and again."""
-    from common import everyday_pictures
-
-    files = [as_png(picture) for picture in everyday_pictures(size)]
-    paths = [folder / f"{number:06}.png" for number in range(count)]
-    for number, path in enumerate(paths):
-        path.write_bytes(files[number % len(files)])
-    return [str(path) for path in paths]
-
-
 def main() -> None:
     asked = arguments()
     actors = asked.gpus or 2
@@ -66,7 +56,7 @@ def main() -> None:
     ray.init(num_cpus=actors * asked.cores + 1, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_images(Path(folder), asked.images, asked.size)
+        paths = photographs(Path(folder), asked.images, asked.size)
 
         def one_process() -> float:
             shared = {"devices": tuple(range(asked.gpus))} if asked.gpus else {"n_threads": actors * asked.cores}
@@ -109,7 +99,7 @@ def main() -> None:
     }
     command = "python benchmarks/ray_data.py"
     if asked.gpus:
-        command += f" --preset {asked.preset} --gpus {asked.gpus} --cores {asked.cores}"
+        command += f" --preset {asked.preset} --model MODEL --gpus {asked.gpus} --cores {asked.cores}"
     save("ray_h200_x2" if asked.gpus else "ray_cpu", command, figures, asked.out)
 
 

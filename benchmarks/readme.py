@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import readme_daily
 import readme_tuning
 
 import fastinfer
@@ -342,6 +343,7 @@ def main() -> int:
         "classify-gpu": classify_gpu(),
         "memory": readme_tuning.memory({name: result(file) for name, file in measured.items()}),
         "tune": readme_tuning.tune(result("tuning_h200")),
+        "daily": readme_daily.daily(result),
     }
     new = {english: readme_tuning.with_outputs(filled(english, sections))}
     new[vietnamese] = readme_tuning.with_outputs_of(new[english], filled(vietnamese, {"presets": presets("vi")}))

@@ -148,6 +148,21 @@ def same() -> Callable[..., None]:
 
 
 @pytest.fixture
+def tree(tmp_path: Path) -> Callable[..., Path]:
+    """A folder with empty files of these names: ``tree("dog/1.png", ...)``."""
+
+    def make(*names: str) -> Path:
+        for name in names:
+            path = tmp_path / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        (tmp_path / "images").mkdir(exist_ok=True)
+        return tmp_path / "images"
+
+    return make
+
+
+@pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run code in a fresh interpreter; a native crash is its exit code and nobody else's."""
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fastinfer.replacement import Replacement, replace_file
+from fastinfer.errors import FastInferError
+from fastinfer.replacement import Replacement, replace_file, write_lines
 
 
 def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
@@ -66,3 +67,12 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     if os.name == "posix":
         with pytest.raises(OSError, match="not a file that can be replaced"):
             replace_file(os.devnull, b"")
+
+
+def test_lines_are_written_whole_or_the_error_says_why_not(tmp_path: Path) -> None:
+    write_lines(tmp_path / "file", ["é", "second"])
+    assert (tmp_path / "file").read_bytes() == "é\nsecond\n".encode()
+    for wrong in (tmp_path, tmp_path / "no" / "folder", "a\0b"):
+        with pytest.raises(FastInferError, match="cannot be written"):
+            write_lines(wrong, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -6,6 +6,8 @@ Each error says what happened and what to do about it; the exception that caused
 
 from __future__ import annotations
 
+from typing import Final
+
 __all__ = [
     "EngineDeadError",
     "EngineError",
@@ -122,3 +124,7 @@ class MessageError(FastInferError, ValueError):
 
 class SchemaError(FastInferError, ValueError):
     """A JSON schema cannot be compiled, or a reply could not be made to satisfy it."""
+
+
+#: Errors after which all that follows would fail alike, so that one of them ends even what goes on after other errors.
+FATAL: Final = (EngineDeadError, EngineOutOfMemoryError, EngineUnavailableError)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Replacement", "replace_file"]
+from fastinfer.errors import FastInferError
+
+__all__ = ["Replacement", "replace_file", "write_lines"]
 
 
 class Replacement:
@@ -79,3 +82,20 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     with Replacement(path) as new:
         new.stream.write(content)
         new.commit()
+
+
+def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
+    """Write a text file of these lines in UTF-8, each ended by a line feed, in the place of what was there.
+
+    Raises:
+        FastInferError: the file cannot be written.
+    """
+    try:
+        with Replacement(path) as new:
+            new.stream.writelines(f"{line}\n".encode() for line in lines)
+            new.commit()
+    except (OSError, RuntimeError, ValueError) as error:  # a circle of links; a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise FastInferError(
+            f"{path} cannot be written: {reason}.", hint="Check the folder, its permissions and the room on the disk."
+        ) from error

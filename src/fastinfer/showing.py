@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Report", "Section"]
+__all__ = ["Report", "Section", "Shown"]
 
 _WIDTH: Final = 100
 _GAP: Final = "  "
@@ -112,3 +113,29 @@ class Report:
 
     def _shown(self) -> list[Section]:
         return [section for section in self.sections if section.lines]
+
+
+class Shown(ABC):
+    """What has a report: ``str()`` gives it as text, and notebooks and rich consoles show it as a table.
+
+    It has no state, so that a class with slots may have it as a base, and a dataclass keeps its own ``repr()``.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _report(self) -> Report:
+        """What is shown."""
+
+    def _picture(self) -> str:
+        """Base64 of a PNG file that a notebook shows below it; empty for none."""
+        return ""
+
+    def __str__(self) -> str:
+        return self._report().as_text()
+
+    def __rich__(self) -> object:
+        return self._report().as_rich()
+
+    def _repr_html_(self) -> str:
+        return self._report().as_html(picture=self._picture())

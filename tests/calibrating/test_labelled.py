@@ -15,20 +15,6 @@ from fastinfer.errors import FastInferError, ImageDecodeError, LabelError, Prese
 LABELS = check_labels(["caf\u00e9", "red  car", "dog"])
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Callable[..., Path]:
-    """A folder with empty files of these names."""
-
-    def make(*names: str) -> Path:
-        for name in names:
-            path = tmp_path / "images" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-        return tmp_path / "images"
-
-    return make
-
-
 def read(labelled: Any, labels: Any = LABELS, coverage: float = 0.5, errors: str = "raise") -> list[tuple[Any, int]]:
     given = LabelledImages(labelled, labels, coverage, errors)
     return list(zip(list(given.images), given._truth, strict=True))

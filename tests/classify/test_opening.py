@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 import fastinfer
+from fastinfer.engines.cores import usable_cores
 from fastinfer.errors import (
     EngineUnavailableError,
     FastInferError,
@@ -50,6 +51,11 @@ def test_changes_go_into_the_preset(fresh):
     classifier = fresh(n_ctx=1024, n_batch=512, n_ubatch=256, workers=1)
     assert classifier.preset.parameters.n_ctx == 1024
     assert "1 worker" in classifier.provenance.kernel_path
+
+
+@pytest.mark.parametrize(("asked", "used"), [(3, 3), (0, usable_cores())])
+def test_a_classifier_says_how_many_images_it_decodes_side_by_side(fresh, asked, used):
+    assert fresh(decode_workers=asked, workers=1).decode_workers == used
 
 
 def test_a_preset_object_will_do(fresh, pictures):

@@ -11,21 +11,6 @@ from fastinfer.comparing.collection import collect
 from fastinfer.errors import FastInferError, ImageDecodeError, LabelError
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Callable[..., Path]:
-    """A folder with empty files of these names."""
-
-    def make(*names: str) -> Path:
-        for name in names:
-            path = tmp_path / "images" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-        (tmp_path / "images").mkdir(exist_ok=True)
-        return tmp_path / "images"
-
-    return make
-
-
 def found(collection: Any) -> list[tuple[str, str | None]]:
     return [(item.name, item.truth) for item in collection]
 

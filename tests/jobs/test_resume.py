@@ -23,9 +23,9 @@ OPTIONS: dict[str, Any] = {"labels": ["red circle", "line"], "vision_max_batch_s
 #: A job that ends itself by SIGKILL at a moment: when so many statements of its journal have been executed, or when the
 #: output was written, before or after it is put into its place.
 JOB = """
-import os, signal, sys
+import os, pathlib, signal, sys
 import fastinfer
-from fastinfer.jobs import journal, output, runner
+from fastinfer.jobs import journal, runner
 
 source, target, moment, count = *sys.argv[1:4], int(sys.argv[4])
 options = {"vision_max_batch_size": 4, "workers": 1, "n_threads": 1}
@@ -43,7 +43,8 @@ if moment == "statement":
 elif moment == "written":
     journal.Journal.made = die
 elif moment == "in place":
-    output._settle = die
+    rename = pathlib.Path.replace
+    pathlib.Path.replace = lambda part, place: rename(part, place).samefile(target) and die()
 print(fastinfer.run(source, target, labels=["red circle", "line"], **options).to_dict())
 """
 

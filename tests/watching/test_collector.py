@@ -154,6 +154,17 @@ def test_counters_go_on_when_an_engine_is_closed_and_another_takes_its_name(
         before = told
 
 
+def test_a_chat_model_that_takes_a_classifiers_name_adds_to_its_errors(
+    fresh: Callable[..., Any], open_chat: Callable[..., Any], settled: Any
+):
+    with fresh(labels=["a", "b"], alias="both", workers=1) as classifier, pytest.raises(ImageDecodeError):
+        classifier.classify(b"no image")
+    with open_chat(alias="both") as chat, pytest.raises(MessageError):
+        chat.chat([])
+    told = settled(lambda found: found["fastinfer:errors_total", "both", "MessageError"] == 1)
+    assert told["fastinfer:errors_total", "both", "ImageDecodeError"] == 1
+
+
 def test_work_that_closing_cuts_off_is_counted_as_failed(open_chat: Callable[..., Any]):
     chat = open_chat(alias="cut off")
     stream = chat.stream("hello", max_tokens=0, ignore_eos=True)

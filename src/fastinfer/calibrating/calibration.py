@@ -7,12 +7,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fastinfer.calibrating.conformal import rank_of
-
-if TYPE_CHECKING:
-    from fastinfer.showing import Report
+from fastinfer.replacement import write_lines
+from fastinfer.showing import Report, Shown
 
 __all__ = ["Calibration", "Quality"]
 
@@ -35,7 +34,7 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Calibration:
+class Calibration(Shown):
     """A temperature and a threshold for one label set, model and prompt; get one from ``Classifier.calibrate``.
 
     ``str()`` gives text, notebooks and rich consoles a table.
@@ -118,8 +117,6 @@ class Calibration:
         Raises:
             FastInferError: the file cannot be written.
         """
-        from fastinfer.tables.files import write_lines
-
         write_lines(path, [json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)])
 
     @classmethod
@@ -155,15 +152,6 @@ class Calibration:
             f"<Calibration of {self.model} for {len(self.labels)} labels: temperature {self.temperature:.3g}, "
             f"coverage {self.coverage:g}, {self.count} images, fingerprint {self.fingerprint}>"
         )
-
-    def __str__(self) -> str:
-        return self._report().as_text()
-
-    def __rich__(self) -> object:
-        return self._report().as_rich()
-
-    def _repr_html_(self) -> str:
-        return self._report().as_html()
 
     def _report(self) -> Report:
         from fastinfer.calibrating.report import report

@@ -7,9 +7,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from functools import partial
 from types import TracebackType
 from typing import Literal
 
@@ -17,15 +16,15 @@ from fastinfer.calibrating.applying import Calibrated
 from fastinfer.calibrating.calibration import Calibration
 from fastinfer.calibrating.labelled import Labelled, LabelledImages
 from fastinfer.classify.admission import Admission
-from fastinfer.classify.finishing import classified, failed
-from fastinfer.classify.groups import GroupedImages, Loaded
+from fastinfer.classify.groups import GroupedImages
+from fastinfer.classify.job import ClassifyJob, Stages
 from fastinfer.classify.labels import LabelSet, check_labels
 from fastinfer.classify.results import Classification
 from fastinfer.classify.stream import PendingImage, arun_images, run_images, start
 from fastinfer.classify.tally import ImageTally
 from fastinfer.classify.tasks import build_task
 from fastinfer.engines.base import ClassifyEngine, GroupingEngine, Scores, Task
-from fastinfer.errors import EngineDeadError, EngineError, FastInferError, QueueFullError, RequestTimeoutError
+from fastinfer.errors import EngineDeadError, EngineError, FastInferError, RequestTimeoutError
 from fastinfer.images import ImageSource, describe_source
 from fastinfer.images.decoder import Decoder, Decodes
 from fastinfer.images.processes import DecodeProcesses
@@ -73,6 +72,7 @@ class Classifier:
         self._prompt, self._open_prompt = prompt, open_prompt
         self._max_label_tokens = max_label_tokens
         self._ahead = ahead
+        self._decode_workers = decode_workers
         self._admission = Admission(most_at_once)
         self._pool = ThreadPoolExecutor(decode_workers, thread_name_prefix="fastinfer-decode")
         # Images that have their places must not queue behind others that wait for one. Its threads come when needed.
@@ -147,6 +147,11 @@ class Classifier:
     def group_size(self) -> int | None:
         """Images of a batch of ``classify_many(..., reproducible=True)``; None where the engine forms them itself."""
         return None if self._groups is None else self._groups.group_size
+
+    @property
+    def decode_workers(self) -> int:
+        """How many images are read and decoded side by side: the preset's number, or what its 0 came to."""
+        return self._decode_workers
 
     def classify(
         self,
@@ -338,22 +343,28 @@ class Classifier:
         state = "closed" if self._closed else self._provenance.device
         return f"<Classifier {self._provenance.preset!r}: {self._provenance.model}, {labels}, {state}>"
 
-    def _job(self, labels: Iterable[str] | None) -> _ClassifyJob:
+    def _job(self, labels: Iterable[str] | None) -> ClassifyJob:
         self._check_open()
         given = None if labels is None else check_labels(labels)
         with self._lock:
             chosen, calibrated = given or self._labels, self._calibrated
         if given is not None and calibrated is not None and not calibrated.covers(given):
             calibrated = None
-        return _ClassifyJob(self, chosen, calibrated)
+        return self._job_of(chosen, calibrated=calibrated)
 
-    def _calibrating(self, labelled: Labelled, coverage: float, errors: str) -> tuple[LabelledImages, _ClassifyJob]:
+    def _calibrating(self, labelled: Labelled, coverage: float, errors: str) -> tuple[LabelledImages, ClassifyJob]:
         self._check_open()
         given = LabelledImages(labelled, self._labels, coverage, errors)
-        return given, _ClassifyJob(self, given.labels, said=given.said)
+        return given, self._job_of(given.labels, said=given.said)
+
+    def _job_of(
+        self, labels: LabelSet | None, *, calibrated: Calibrated | None = None, said: list[Scores] | None = None
+    ) -> ClassifyJob:
+        stages = Stages(self._check_open, self._admission, self._decoder, self._engine, self._groups, self._tally)
+        return ClassifyJob(stages, self._task(labels), labels, self._provenance, calibrated=calibrated, said=said)
 
     def _starting(
-        self, job: _ClassifyJob, reproducible: bool
+        self, job: ClassifyJob, reproducible: bool
     ) -> tuple[Callable[[ImageSource], Pending[Classification]], Callable[[], None]]:
         """How the images of a stream are started, and what is to be done after the last one."""
         if not reproducible:
@@ -386,54 +397,6 @@ class Classifier:
                 self._tasks.move_to_end(labels)
             return task
 
-    def _start(self, image: ImageSource, task: Task) -> tuple[Future[Scores], float]:
-        begun = time.perf_counter()
-        # The callback may outlive the classifier, and must not keep it alive.
-        leave, tally = self._admission.leave, self._tally
-        tally.begin()
-        try:
-            self._check_open()
-            scores = self._engine.submit(self._decoder.load(image), task)
-        except BaseException as error:
-            leave()
-            tally.spoil(error)
-            raise
-        decode_ms = (time.perf_counter() - begun) * 1e3
-        tally.decoded()
-        tally.submit()
-
-        def end(scores: Future[Scores]) -> None:
-            leave()
-            tally.end(begun, decode_ms, scores)
-
-        scores.add_done_callback(end)
-        return scores, decode_ms
-
-    def _load(self, image: ImageSource) -> Loaded:
-        begun = time.perf_counter()
-        self._tally.begin()
-        try:
-            self._check_open()
-            loaded = self._decoder.load(image)
-        except BaseException as error:
-            self._tally.spoil(error)
-            raise
-        self._tally.decoded()
-        return Loaded(loaded, (time.perf_counter() - begun) * 1e3, begun)
-
-    def _start_together(self, images: list[Loaded], task: Task) -> list[Future[Scores]]:
-        groups, tally = self._groups, self._tally
-        assert groups is not None
-        try:
-            futures = groups.submit_together([loaded.image for loaded in images], task)
-        except FastInferError as error:
-            tally.errors.add(error, len(images))
-            raise
-        for loaded, future in zip(images, futures, strict=True):
-            tally.submit()
-            future.add_done_callback(partial(tally.end, loaded.begun, loaded.decode_ms))
-        return futures
-
     def _too_late(self, image: ImageSource, timeout: float | None) -> RequestTimeoutError:
         error = RequestTimeoutError(
             f"{describe_source(image)} was not classified within {timeout} s.",
@@ -441,59 +404,3 @@ class Classifier:
         )
         self._tally.errors.add(error)
         return error
-
-
-class _ClassifyJob:
-    """One label set's way through a classifier: start an image, finish it, or report that it failed."""
-
-    def __init__(
-        self,
-        owner: Classifier,
-        labels: LabelSet | None,
-        calibrated: Calibrated | None = None,
-        said: list[Scores] | None = None,
-    ) -> None:
-        self._owner, self._labels, self._task = owner, labels, owner._task(labels)
-        self._calibrated, self._said = calibrated, said
-        self._provenance = owner._provenance if calibrated is None else calibrated.provenance
-
-    def expect(self) -> None:
-        self._owner._tally.expect()
-
-    def admit(self, deadline: float | None) -> bool:
-        entered = False
-        try:
-            entered = self._owner._admission.enter(deadline)
-        finally:
-            if not entered:
-                self._owner._tally.withdraw()
-        return entered
-
-    def admit_now(self) -> None:
-        try:
-            self._owner._admission.enter_now()
-        except QueueFullError as error:
-            self._owner._tally.withdraw(error)
-            raise
-
-    def withdraw(self, *, admitted: bool) -> None:
-        self._owner._tally.withdraw()
-        if admitted:
-            self._owner._admission.leave()
-
-    def start(self, image: ImageSource) -> tuple[Future[Scores], float]:
-        return self._owner._start(image, self._task)
-
-    def load(self, image: ImageSource) -> Loaded:
-        return self._owner._load(image)
-
-    def start_together(self, images: list[Loaded]) -> list[Future[Scores]]:
-        return self._owner._start_together(images, self._task)
-
-    def finish(self, image: ImageSource, scores: Scores, decode_ms: float) -> Classification:
-        if self._said is not None:
-            self._said.append(scores)
-        return classified(image, scores, decode_ms, self._labels, self._provenance, self._calibrated)
-
-    def failed(self, image: ImageSource, error: FastInferError) -> Classification:
-        return failed(image, error, self._provenance)

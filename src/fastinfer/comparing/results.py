@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastinfer.comparing.statistics import PairedDifference, Share
 from fastinfer.provenance import Provenance
+from fastinfer.showing import Report, Shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from fastinfer.showing import Report
 
 __all__ = ["Answer", "ComparedImage", "Comparison", "Side", "SpeedRatio"]
 
@@ -118,7 +117,7 @@ class SpeedRatio:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Shown):
     """Two presets on the same images. ``str()`` gives text; notebooks and rich consoles show tables.
 
     Attributes:
@@ -187,17 +186,10 @@ class Comparison:
             "images": [asdict(image) for image in self.images],
         }
 
-    def __str__(self) -> str:
-        return self._report().as_text()
-
-    def __rich__(self) -> object:
-        return self._report().as_rich()
-
-    def _repr_html_(self) -> str:
+    def _picture(self) -> str:
         from fastinfer.comparing.sheet import as_base64
 
-        sheet = as_base64(self.contact_sheet()) if self.disagreements else ""
-        return self._report().as_html(picture=sheet)
+        return as_base64(self.contact_sheet()) if self.disagreements else ""
 
     def _report(self) -> Report:
         from fastinfer.comparing.report import report

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastinfer.chat.options import ChatOptions
 from fastinfer.chat.request import ChatRequest
-from fastinfer.errors import FastInferError, MessageError, RequestTimeoutError, SchemaError
+from fastinfer.errors import FATAL, FastInferError, MessageError, RequestTimeoutError, SchemaError
 from fastinfer.jobs.configuration import configuration
 from fastinfer.jobs.openai_batch import (
     Batch,
@@ -23,7 +23,7 @@ from fastinfer.jobs.openai_batch import (
     refusal,
     unanswered,
 )
-from fastinfer.jobs.work import FATAL, Computed, Cost, Entry, Known, Outcome
+from fastinfer.jobs.work import Computed, Cost, Entry, Known, Outcome
 
 if TYPE_CHECKING:
     from fastinfer.chat.model import LLM

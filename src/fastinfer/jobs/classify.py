@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from fastinfer.classify.classifier import Classifier
+from fastinfer.classify.finishing import failed
 from fastinfer.classify.results import Classification
-from fastinfer.engines.cores import usable_cores
-from fastinfer.errors import FastInferError
+from fastinfer.errors import FATAL, FastInferError
 from fastinfer.jobs.configuration import Configuration, configuration
 from fastinfer.jobs.items import Files, read_ahead
-from fastinfer.jobs.work import FATAL, Computed, Cost, Entry, Known, Outcome
+from fastinfer.jobs.work import Computed, Cost, Entry, Known, Outcome
 from fastinfer.provenance import Provenance
 from fastinfer.tables.rows import classification_row
 
@@ -49,7 +49,7 @@ class ClassifyWork:
         # TurboMind forms its batches itself.
         self.group: int = classifier.group_size or 1
         self._reproducible = classifier.group_size is not None
-        self.decode_workers: int = classifier.preset.decode_workers or usable_cores()
+        self.decode_workers: int = classifier.decode_workers
 
     def __len__(self) -> int:
         return len(self._files.names)
@@ -84,18 +84,7 @@ class ClassifyWork:
         return Outcome(row, row["error_type"])
 
     def _unread(self, error: FastInferError) -> Outcome:
-        failed = Classification(
-            source="",
-            label=None,
-            confidence=0.0,
-            probabilities={},
-            label_mass=0.0,
-            prompt_tokens=0,
-            timings=None,
-            provenance=self.provenance,
-            error=error,
-        )
-        return self._outcome(failed)
+        return self._outcome(failed(b"", error, self.provenance))
 
 
 def _cost(result: Classification) -> Cost:

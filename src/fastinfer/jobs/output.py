@@ -7,12 +7,12 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from fastinfer.errors import FastInferError
+from fastinfer.replacement import Replacement
 
 __all__ = ["FORMATS", "Output", "Shard"]
 
@@ -119,20 +119,14 @@ class Output:
         Raises:
             FastInferError: it cannot be written.
         """
-        part = self.path.with_name(f".{self.path.name}.part")
         try:
-            with part.open("wb") as stream:
-                write(stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            note(_digest(part))
-            part.replace(self.path)
-            _settle(self.path.parent)
+            with Replacement(self.path, name=f".{self.path.name}.part") as new:
+                write(new.stream)
+                new.finish()
+                note(_digest(new.part))
+                new.commit()
         except OSError as error:
             raise self._unusable(error) from error
-        finally:
-            with suppress(OSError):
-                part.unlink()
 
     def _unusable(self, error: OSError) -> FastInferError:
         return FastInferError(
@@ -147,14 +141,3 @@ def _digest(path: Path) -> bytes:
         while piece := stream.read(_AT_ONCE):
             digest.update(piece)
     return digest.digest()
-
-
-def _settle(folder: Path) -> None:
-    """See to it that the names in a folder are on the disk."""
-    if os.name == "nt":  # where folders cannot be opened
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastinfer.optional import require
 from fastinfer.provenance import Provenance
-from fastinfer.showing import Report, Section
+from fastinfer.showing import Report, Section, Shown
 
 if TYPE_CHECKING:
     import pandas
@@ -19,7 +19,7 @@ __all__ = ["JobSummary"]
 
 
 @dataclass(frozen=True, slots=True)
-class JobSummary:
+class JobSummary(Shown):
     """A job that ran to its end. ``str()`` gives text; notebooks and rich consoles show it too.
 
     ``total`` is the sum of ``computed``, ``reused``, ``duplicates`` and the items that could not be read.
@@ -108,15 +108,6 @@ class JobSummary:
     def to_dict(self) -> dict[str, Any]:
         """The summary as plain values that JSON can hold."""
         return asdict(self) | {"output": str(self.output), "journal": str(self.journal)}
-
-    def __str__(self) -> str:
-        return self._report().as_text()
-
-    def __rich__(self) -> object:
-        return self._report().as_rich()
-
-    def _repr_html_(self) -> str:
-        return self._report().as_html()
 
     def _report(self) -> Report:
         ran = self.provenance

@@ -10,16 +10,11 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from fastinfer.errors import EngineDeadError, EngineOutOfMemoryError, EngineUnavailableError
-
 if TYPE_CHECKING:
     from fastinfer.jobs.configuration import Configuration
     from fastinfer.provenance import Provenance
 
-__all__ = ["FATAL", "Computed", "Cost", "Entry", "FileState", "Known", "Outcome", "Work"]
-
-#: Errors that end a job: with any of them, all items that follow would fail alike. A work's ``compute`` raises them.
-FATAL = (EngineDeadError, EngineOutOfMemoryError, EngineUnavailableError)
+__all__ = ["Computed", "Cost", "Entry", "FileState", "Known", "Outcome", "Work"]
 
 Payload = TypeVar("Payload")
 
@@ -165,7 +160,7 @@ class Work(Protocol[Payload]):
         An item that fails has an outcome with ``error`` set.
 
         Raises:
-            FastInferError: one of :data:`FATAL`; the job ends with it.
+            FastInferError: one of :data:`fastinfer.errors.FATAL`; the job ends with it.
         """
         ...
 

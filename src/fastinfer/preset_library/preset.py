@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastinfer.errors import PresetError
 from fastinfer.preset_library.schema import Kind, Parameters
 from fastinfer.preset_library.validation import check_kind, nearest, parse_parameters
+from fastinfer.showing import Report, Shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
     from fastinfer.preset_library.explanation import Explanation
     from fastinfer.preset_library.translation import Language
     from fastinfer.provenance import Adjustment
-    from fastinfer.showing import Report
 
 __all__ = ["Preset", "changed_fields"]
 
 
 @dataclass(frozen=True, repr=False)
-class Preset:
+class Preset(Shown):
     """A named, validated set of parameters. Immutable; get one from :func:`fastinfer.preset`.
 
     Each parameter is also an attribute: ``preset.n_ctx`` is ``preset.parameters.n_ctx``. Two presets are equal when
@@ -254,15 +254,6 @@ class Preset:
             f"<Preset {self.kind} {self.name!r} ({self.source}): {parameters.backend}, {parameters.model!r}, "
             f"fingerprint {self.fingerprint}>"
         )
-
-    def __str__(self) -> str:
-        return self._report().as_text()
-
-    def __rich__(self) -> object:
-        return self._report().as_rich()
-
-    def _repr_html_(self) -> str:
-        return self._report().as_html()
 
     def _report(self) -> Report:
         from fastinfer.preset_library.report import report

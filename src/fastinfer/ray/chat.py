@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.errors import EngineDeadError
+from fastinfer.errors import FATAL
 from fastinfer.ray.columns import beside, values
 from fastinfer.ray.resources import within_actor
 
@@ -67,7 +67,8 @@ class Chat:
 
         Raises:
             FastInferError: there is no such column, or a new column's name is taken.
-            EngineDeadError: the engine has died; Ray starts another actor where it may.
+            EngineDeadError: the engine has died; likewise EngineOutOfMemoryError and EngineUnavailableError. Ray starts
+                another actor where it may.
         """
         yield await self.achat(batch)
 
@@ -83,7 +84,7 @@ class Chat:
         conversations = [_conversation(value) for value in values(batch, self._column)]
         rows = []
         async for reply in self._llm.achat_many(conversations, errors="return", **self._options):
-            if isinstance(reply.error, EngineDeadError):
+            if isinstance(reply.error, FATAL):
                 raise reply.error
             rows.append(reply_row(reply))
         return beside(batch, table(rows, reply_schema()), prefix=self._prefix, leave_out=None)

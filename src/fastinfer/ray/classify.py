@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.errors import EngineDeadError
+from fastinfer.errors import FATAL
 from fastinfer.ray.columns import beside, values
 from fastinfer.ray.resources import within_actor
 
@@ -74,7 +74,8 @@ class Classify:
 
         Raises:
             FastInferError: there is no such column, or a new column's name is taken.
-            EngineDeadError: the engine has died; Ray starts another actor where it may.
+            EngineDeadError: the engine has died; likewise EngineOutOfMemoryError and EngineUnavailableError. Ray starts
+                another actor where it may.
         """
         yield await self.aclassify(batch)
 
@@ -89,7 +90,7 @@ class Classify:
 
         rows = []
         async for result in self._classifier.aclassify_many(values(batch, self._column), errors="return"):
-            if isinstance(result.error, EngineDeadError):
+            if isinstance(result.error, FATAL):
                 raise result.error
             rows.append(classification_row(result, timings=False, top=self._top))
         results = classification_table(rows, timings=False).drop_columns(["source"])

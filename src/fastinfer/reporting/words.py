@@ -94,7 +94,7 @@ def _before(made: ClassificationReport) -> Iterator[str]:
     if found is not None:
         yield f"expected calibration error {percent(found.error)}. {calibration_sentence(made)}"
         if found.brier is not None:
-            yield f"Brier score {found.brier:.4f}, log loss {found.log_loss:.4f}"
+            yield f"Brier score {found.brier:.3f}, log loss {found.log_loss:.3f}"
     yield from made.configurations
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from fastinfer.chat.results import Reply
 from fastinfer.classify.results import Classification
+from fastinfer.replacement import write_lines
+from fastinfer.showing import Report, Shown
 from fastinfer.tables.columns import Column, classification_columns, reply_columns
 from fastinfer.tables.display import classifications_report, replies_report
 from fastinfer.tables.rows import classification_row, json_line, reply_row
@@ -16,14 +18,12 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    from fastinfer.showing import Report
-
 __all__ = ["Results"]
 
 Result = TypeVar("Result", Classification, Reply)
 
 
-class Results(Sequence[Result]):
+class Results(Shown, Sequence[Result]):
     """Results of many images or of many conversations, as a sequence that becomes a table.
 
         results = fastinfer.Results(clf.classify_many(images, errors="return"))
@@ -115,8 +115,6 @@ class Results(Sequence[Result]):
         Raises:
             FastInferError: the file cannot be written.
         """
-        from fastinfer.tables.files import write_lines
-
         write_lines(path, map(json_line, self._rows(timings)))
 
     @overload
@@ -139,18 +137,9 @@ class Results(Sequence[Result]):
 
     __hash__ = None  # type: ignore[assignment]  # results hold dicts
 
-    def __str__(self) -> str:
-        return self._report().as_text()
-
     def __repr__(self) -> str:
         failed = len(self.errors)
         return f"<Results: {len(self)} {self._kind.__name__} results, {failed} failed>"
-
-    def __rich__(self) -> object:
-        return self._report().as_rich()
-
-    def _repr_html_(self) -> str:
-        return self._report().as_html()
 
     def _report(self) -> Report:
         return _report(self._items, self._kind)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastinfer.errors import FastInferError, PresetError
 from fastinfer.measuring import Figures, Receipt
 from fastinfer.preset_library import Preset
-from fastinfer.showing import Report, Section
+from fastinfer.showing import Report, Section, Shown
 from fastinfer.tuning.goal import Goal
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class Tuned(Shown):
     """What :func:`fastinfer.tune` found. ``str()`` gives text; notebooks and rich consoles show a table and the plot.
 
     Attributes:
@@ -187,15 +187,8 @@ class Tuned:
                 f"A tuning cannot be read: {error!r}.", hint="Give what Tuned.to_dict() returned."
             ) from error
 
-    def __str__(self) -> str:
-        return self._report().as_text()
-
-    def __rich__(self) -> object:
-        return self._report().as_rich()
-
-    def _repr_html_(self) -> str:
-        png = self._repr_png_()
-        return self._report().as_html(picture="" if png is None else base64.b64encode(png).decode("ascii"))
+    def _picture(self) -> str:
+        return base64.b64encode(self._repr_png_() or b"").decode("ascii")
 
     def _repr_png_(self) -> bytes | None:
         from fastinfer.tuning.plot import draw, png

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from fastinfer.measuring import Figures, Receipt
 from fastinfer.preset_library import Preset
 from fastinfer.preset_library.receipts import differences
-from fastinfer.showing import Report, Section
+from fastinfer.showing import Report, Section, Shown
 
 __all__ = ["CLEARLY", "FigureCheck", "Verdict", "Verification", "confront"]
 
@@ -68,7 +68,7 @@ class FigureCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Shown):
     """A receipt and a measurement of the same work here. ``str()`` gives text, notebooks and rich consoles a table.
 
     Attributes:
@@ -112,15 +112,6 @@ class Verification:
             "receipt": self.receipt.to_dict(),
             "here": self.here.to_dict(),
         }
-
-    def __str__(self) -> str:
-        return self._report().as_text()
-
-    def __rich__(self) -> object:
-        return self._report().as_rich()
-
-    def _repr_html_(self) -> str:
-        return self._report().as_html()
 
     def _report(self) -> Report:
         said = "as measured before" if self.ok else "clearly slower than measured before"

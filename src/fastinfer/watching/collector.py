@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
@@ -65,6 +66,8 @@ class _Page:
 
     def __init__(self, library: Any) -> None:
         self._families: dict[str, Any] = {}
+        #: By alias and class: a classifier and a chat model may have had the same alias, one after the other.
+        self._errors: Counter[tuple[str, str]] = Counter()
         for table in (ENGINE, LLAMA_SERVER, CHAT, IMAGES, GPU):
             for family in table.values():
                 # The library adds the ends of these names itself.
@@ -76,6 +79,8 @@ class _Page:
                 )
 
     def families(self) -> Iterable[Any]:
+        for labels, count in self._errors.items():
+            self._add(ENGINE["errors"], count, *labels)
         return self._families.values()
 
     def add_engine(self, engine: Watched) -> None:
@@ -124,7 +129,7 @@ class _Page:
             self._add(CHAT["preempted"], tally.preempted, alias)
             self._add_histograms(CHAT, tally, alias)
         for error, count in {**dict.fromkeys(NOTED_ERRORS[kind], 0), **tally.errors.by_type()}.items():
-            self._add(ENGINE["errors"], count, alias, error)
+            self._errors[alias, error] += count
 
     def add_memory(self, device: str) -> None:
         """How much of a GPU's memory is used; nothing where that is not to be seen."""

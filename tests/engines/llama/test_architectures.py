@@ -188,11 +188,13 @@ def open_model(path, labels=LABELS, **changes):
 
 def together(classifier, images):
     """Results of images that are all in the queue before the engine takes the first."""
-    task = classifier._task(classifier._labels)
+    job = classifier._job(None)
+    for _ in images:
+        job.expect()
     with classifier._engine._core._condition:
-        started = [classifier._start(image, task) for image in images]
+        started = [job.start(image) for image in images]
     return [
-        classifier._finish(image, scores.result(60), milliseconds, classifier._labels)
+        job.finish(image, scores.result(60), milliseconds)
         for image, (scores, milliseconds) in zip(images, started, strict=True)
     ]
 
