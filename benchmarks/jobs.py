@@ -28,13 +28,13 @@ SAMPLES = Path(fastinfer.__file__).parent / "samples"
 
 
 def photographs(folder: Path, count: int, size: int) -> list[str]:
-    """So many JPEG files, all different: the samples, each turned by another angle; their paths in order."""
+    """So many JPEG files, no two of the same bytes: the samples, each turned by another angle; their paths in order."""
     originals = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.[jp][pn]g"))]
     paths = []
     for number in range(count):
         turned = originals[number % len(originals)].rotate(number * 0.37, fillcolor="white")
         path = folder / f"{number:06}.jpg"
-        turned.resize((size, size)).save(path, quality=90)
+        turned.resize((size, size)).save(path, quality=90, comment=path.name.encode())
         paths.append(str(path))
     return paths
 

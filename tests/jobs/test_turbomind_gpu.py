@@ -36,7 +36,7 @@ print(fastinfer.run(folder, output, preset="prod", labels=labels, model=model, *
 def folder(tmp_path_factory):
     """1,500 pictures, every one of them another, and one that is broken."""
     made = tmp_path_factory.mktemp("pictures")
-    for number, picture in enumerate(turned_samples(range(-54, 56))[:1500]):
+    for number, picture in enumerate(turned_samples(range(-70, 70))[:1500]):
         picture.save(made / f"{number:04}.png")
     (made / "broken.png").write_bytes(b"no image")
     return made
