@@ -51,7 +51,7 @@ def rate(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     photos = folder / "photos"
     photos.mkdir()
     paths = photographs(photos, arguments.images, arguments.size)
-    with fastinfer.classifier(arguments.preset, model=arguments.model, labels=EVERYDAY) as classifier:
+    with fastinfer.classifier(arguments.preset, model=arguments.model, labels=arguments.labels) as classifier:
 
         def timed_job() -> float:
             output = Path(tempfile.mkdtemp(dir=folder), f"out.{arguments.form}")
@@ -75,6 +75,7 @@ def rate(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     pairs = zip(measured["job"], measured["classify_many"], strict=True)
     return {
         "preset": arguments.preset,
+        "labels": len(arguments.labels),
         "images": len(paths),
         "pixels": [arguments.size, arguments.size],
         "form": arguments.form,
@@ -184,6 +185,7 @@ def main() -> None:
     parser.add_argument("--form", choices=["parquet", "jsonl", "csv"], default="parquet")
     parser.add_argument("--preset", default="embedded", help="of rate")
     parser.add_argument("--model", help="of rate")
+    parser.add_argument("--labels", nargs="+", default=EVERYDAY, help="of rate")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--size", type=int, default=320, help="pixels a side, of rate")
     parser.add_argument("--rounds", type=int, default=7)

@@ -91,7 +91,7 @@ def main() -> None:
         "cores_of_an_actor": asked.cores,
         "images": asked.images,
         "batch": asked.batch,
-        "model": asked.model or asked.preset,
+        "model": Path(asked.model).name if asked.model else asked.preset,
         "ray": importlib.metadata.version("ray"),
         "images_per_second": {name: spread(values) for name, values in rates.items()},
         "ray_over_one_process": spread(share),
