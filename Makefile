@@ -43,7 +43,9 @@ $(VENV)/.ray: $(READY)
 $(VENV)/.prometheus: $(READY)
 	@echo "Fetching Prometheus from Debian's package, 30 MB: a test asks it every question of the dashboard."
 	@mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus && { command -v prometheus >/dev/null \
-	 || { apt-get download --quiet --quiet prometheus && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb; }; } \
+	 || { { apt-get download --quiet --quiet prometheus 2>/dev/null \
+	 || { apt-get update --quiet --quiet && apt-get download --quiet --quiet prometheus; }; } \
+	 && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb; }; } \
 	 && touch ../.prometheus || echo "Prometheus is not to be had for this machine: the test of the dashboard will be skipped."
 
 demo: $(READY)

@@ -75,6 +75,7 @@ def rate(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     pairs = zip(measured["job"], measured["classify_many"], strict=True)
     return {
         "preset": arguments.preset,
+        "model": Path(arguments.model).name if arguments.model else arguments.preset,
         "labels": len(arguments.labels),
         "images": len(paths),
         "pixels": [arguments.size, arguments.size],
