@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
+from functools import lru_cache
 from typing import Any
 
 from fastinfer.chat.results import Reply, json_value
@@ -47,7 +48,7 @@ def classification_row(result: Classification, *, timings: bool = True, top: int
     }
     if ok:
         shown = result.probabilities.items() if top is None else result.top(top)
-        row["probabilities"] = {readable(label): share for label, share in shown}
+        row["probabilities"] = {_readable_label(label): share for label, share in shown}
     if result.prediction_set is not None:
         row["prediction_set"] = [readable(label) for label in result.prediction_set]
     if timings:
@@ -100,6 +101,10 @@ def readable(text: str) -> str:
     a file in UTF-8 can hold.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# Every image has the same labels.
+_readable_label = lru_cache(maxsize=4096)(readable)
 
 
 def _json(value: object) -> str:
