@@ -15,7 +15,7 @@ LINT_PATHS := src tests benchmarks training
 
 .PHONY: demo chat test coverage lint types setup native clean
 
-setup: $(READY) $(VENV)/.lmdeploy $(VENV)/.ray $(VENV)/.prometheus
+setup: $(READY) $(VENV)/.ray $(VENV)/.lmdeploy $(VENV)/.prometheus
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
