@@ -59,7 +59,7 @@ def rate(found: dict[str, Any], where: str) -> tuple[str, str, str, dict[str, An
 
 
 def between(figure: dict[str, float]) -> str:
-    return f"{figure['median']:.2f} ({figure['min']:.2f} to {figure['max']:.2f})"
+    return f"{figure['median']:.3f} ({figure['min']:.3f} to {figure['max']:.3f})"
 
 
 def over(found: dict[str, Any]) -> str:
