@@ -148,6 +148,12 @@ class Journal:
                 (configuration.key, canonical(configuration.content)),
             )
 
+    def is_new(self) -> bool:
+        """Whether there is no result at all of the configuration."""
+        with self._errors():
+            ask = "SELECT 1 FROM results WHERE configuration = ? LIMIT 1"
+            return self._database.execute(ask, (self._key,)).fetchone() is None
+
     def has(self, content: bytes) -> bool:
         """Whether there is a result of this content."""
         with self._errors():

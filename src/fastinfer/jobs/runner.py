@@ -19,7 +19,7 @@ from fastinfer.jobs.journal import Journal, Stored
 from fastinfer.jobs.output import Output
 from fastinfer.jobs.progress import Progress
 from fastinfer.jobs.summary import JobSummary
-from fastinfer.jobs.work import Entry, Outcome, Work
+from fastinfer.jobs.work import Entry, FileState, Known, Outcome, Work
 from fastinfer.jobs.writers import write
 
 __all__ = ["RunOptions", "run_work"]
@@ -90,9 +90,23 @@ def _check_output(work: Work[Any], output: Output, journal: Journal) -> None:
         )
 
 
+class _NothingKnown:
+    """What a job without earlier results knows: asking SQLite for every file costs turns at the interpreter's lock."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.remember = journal.remember
+
+    def has(self, _: bytes) -> bool:
+        return False
+
+    def file(self, _: bytes) -> FileState | None:
+        return None
+
+
 class _Run(Generic[Payload]):
     def __init__(self, work: Work[Payload], output: Output, journal: Journal, options: RunOptions) -> None:
         self._work, self._output, self._journal, self._options = work, output, journal, options
+        self._known: Known = _NothingKnown(journal) if journal.is_new() else journal
         self._spent = Spent(group=work.group, decode_workers=work.decode_workers, cores=usable_cores())
         #: The content of each item so far, in order; None for those that could not be read.
         self._contents: list[bytes | None] = []
@@ -134,7 +148,7 @@ class _Run(Generic[Payload]):
 
     def _compute(self) -> None:
         group = self._work.group
-        with closing(self._work.entries(self._journal)) as entries:
+        with closing(self._work.entries(self._known)) as entries:
             try:
                 with closing(self._work.compute(self._payloads(entries))) as results:
                     for result in results:
@@ -169,7 +183,7 @@ class _Run(Generic[Payload]):
                 self._tick()
             else:
                 self._seen.add(content)
-                if self._journal.has(content):
+                if self._known.has(content):
                     self._reused += 1
                     self._tick()
                 else:
