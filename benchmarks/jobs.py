@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--preset", default="embedded", help="of rate")
     parser.add_argument("--model", help="of rate")
     parser.add_argument("--labels", nargs="+", default=EVERYDAY, help="of rate")
-    parser.add_argument("--images", type=int, help="of rate, 4000, and of kills, 300")
+    parser.add_argument("--images", type=int, help="of rate, 2000, and of kills, 300")
     parser.add_argument("--size", type=int, default=320, help="pixels a side, of rate")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=200)
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--out", type=Path, help="another file than results/jobs_WHAT.json")
     arguments = parser.parse_args()
-    arguments.images = arguments.images or {"rate": 4000, "kills": 300, "growth": 0}[arguments.what]
+    arguments.images = arguments.images or {"rate": 2000, "kills": 300, "growth": 0}[arguments.what]
     with tempfile.TemporaryDirectory() as folder:
         figures = {"rate": rate, "kills": kills, "growth": growth}[arguments.what](arguments, Path(folder))
     command = f"python benchmarks/jobs.py {arguments.what}"
