@@ -5,12 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from fastinfer.errors import PresetError
-
-if TYPE_CHECKING:
-    from fastinfer.showing import Report
+from fastinfer.showing import Report, Section, Shown
 
 __all__ = ["Adjustment", "Provenance", "refuse_adjustments"]
 
@@ -39,7 +36,7 @@ class Adjustment:
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class Provenance(Shown):
     """What produced a result. ``str()`` gives text; notebooks and rich consoles show a table.
 
     Attributes:
@@ -63,18 +60,7 @@ class Provenance:
     adjustments: tuple[Adjustment, ...] = field(default=())
     calibration: str | None = field(default=None)
 
-    def __str__(self) -> str:
-        return self._report().as_text()
-
-    def __rich__(self) -> object:
-        return self._report().as_rich()
-
-    def _repr_html_(self) -> str:
-        return self._report().as_html()
-
     def _report(self) -> Report:
-        from fastinfer.showing import Report, Section
-
         return Report(
             title=f"{self.model} on {self.device}",
             before=[],

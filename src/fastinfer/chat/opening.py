@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastinfer.chat.engine_config import engine_config
 from fastinfer.models import EMBEDDED_CHAT, GgufModel, resolve_gguf
 from fastinfer.planning.fitting import OnOom, check_on_oom, open_fitting
-from fastinfer.preset_library import LlamaChatParameters, Preset, default_model
-from fastinfer.preset_library import preset as find_preset
+from fastinfer.preset_library import LlamaChatParameters, Preset, as_preset, default_model
 from fastinfer.provenance import Adjustment, Provenance, refuse_adjustments
 from fastinfer.watching.roll import named
 
@@ -52,7 +51,7 @@ def llm(
         EngineOutOfMemoryError: there is not enough memory.
         FastInferError: an open engine has this alias.
     """
-    chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="chat")
+    chosen = as_preset(preset, "chat")
     if changes:
         chosen = chosen.replace(**changes)
     check_on_oom(on_oom, strict=strict)

@@ -12,8 +12,13 @@ from fastinfer.classify.on_llama import open_on_llama
 from fastinfer.classify.on_turbomind import open_on_turbomind
 from fastinfer.models import resolve_gguf
 from fastinfer.planning.fitting import OnOom, check_on_oom, open_fitting
-from fastinfer.preset_library import LlamaClassifyParameters, Preset, TurbomindClassifyParameters, default_model
-from fastinfer.preset_library import preset as find_preset
+from fastinfer.preset_library import (
+    LlamaClassifyParameters,
+    Preset,
+    TurbomindClassifyParameters,
+    as_preset,
+    default_model,
+)
 from fastinfer.provenance import Adjustment
 from fastinfer.watching.roll import named
 
@@ -58,7 +63,7 @@ def classifier(
         FastInferError: an open engine has this alias.
     """
     checked = None if labels is None else check_labels(labels)
-    chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="classify")
+    chosen = as_preset(preset, "classify")
     if changes:
         chosen = chosen.replace(**changes)
     check_on_oom(on_oom, strict=strict)

@@ -64,7 +64,7 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
 def _adjustments(comparison: Comparison) -> Iterator[str]:
     for letter, side in (("a", comparison.a), ("b", comparison.b)):
         for item in side.provenance.adjustments:
-            yield f"{letter}: {item.field}: asked {item.asked}, got {item.used}: {item.why}"
+            yield f"{letter}: {item}"
 
 
 def _mib(size: int) -> str:

@@ -13,8 +13,7 @@ from fastinfer.comparing.collection import Collection, Item
 from fastinfer.comparing.sweep import Turn, alternate, through
 from fastinfer.errors import EngineOutOfMemoryError, ImageDecodeError
 from fastinfer.measuring.memory import PeakMemory
-from fastinfer.preset_library import Preset
-from fastinfer.preset_library import preset as find_preset
+from fastinfer.preset_library import Preset, as_preset
 from fastinfer.provenance import Provenance
 
 __all__ = ["Contestant", "turns"]
@@ -49,7 +48,7 @@ class Contestant:
         if isinstance(given, Classifier):
             self.preset = given.preset
         else:
-            self.preset = given if isinstance(given, Preset) else find_preset(given, kind="classify")
+            self.preset = as_preset(given, "classify")
         self._model, self._strict = model, strict
         self.provenance: Provenance | None = None
         self.memory: int | None = None

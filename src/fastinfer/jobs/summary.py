@@ -123,7 +123,7 @@ class JobSummary(Shown):
             sections=[
                 Section(
                     "The engine got other values than the preset's",
-                    [f"{a.field}: asked {a.asked}, got {a.used}: {a.why}" for a in ran.adjustments],
+                    [str(adjustment) for adjustment in ran.adjustments],
                 )
             ],
         )

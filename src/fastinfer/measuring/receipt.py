@@ -12,8 +12,7 @@ from fastinfer.measuring.chat import measure_chat
 from fastinfer.measuring.classify import measure_classify
 from fastinfer.measuring.environment import Environment
 from fastinfer.measuring.figures import Figures, spread, summarise
-from fastinfer.preset_library import Kind, Preset
-from fastinfer.preset_library import preset as find_preset
+from fastinfer.preset_library import Kind, Preset, as_preset
 
 if TYPE_CHECKING:
     from fastinfer.provenance import Provenance
@@ -163,7 +162,7 @@ def take_receipt(
         PresetError, ModelNotFoundError and the other errors of :func:`fastinfer.classifier` and :func:`fastinfer.llm`.
         FastInferError: every item of the sample failed; the first one's error.
     """
-    chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind)
+    chosen = as_preset(preset, kind)
     items = list(sample)
     chosen_labels = None if labels is None else list(labels)
     chats = chosen.kind == "chat"

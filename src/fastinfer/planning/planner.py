@@ -14,8 +14,14 @@ from fastinfer.planning.engine import EnginePlanner
 from fastinfer.planning.ladder import changes, climb_down
 from fastinfer.planning.need import Need, size_text
 from fastinfer.planning.result import Plan, PlanStep
-from fastinfer.preset_library import Kind, LlamaChatParameters, Preset, TurbomindClassifyParameters, default_model
-from fastinfer.preset_library import preset as find_preset
+from fastinfer.preset_library import (
+    Kind,
+    LlamaChatParameters,
+    Preset,
+    TurbomindClassifyParameters,
+    as_preset,
+    default_model,
+)
 
 __all__ = ["plan", "steps_down"]
 
@@ -49,7 +55,7 @@ def plan(
         ModelLoadError: its header is damaged, or the engine cannot run it.
         EngineUnavailableError: llama-cpp-python is missing.
     """
-    chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind)
+    chosen = as_preset(preset, kind)
     if kind is not None and chosen.kind != kind:
         raise PresetError(
             f"Preset {chosen.name!r} is of kind {chosen.kind!r}, not {kind!r}.", hint="Leave kind out, or name another."

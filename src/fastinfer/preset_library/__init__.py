@@ -10,7 +10,7 @@ from __future__ import annotations
 from fastinfer.preset_library.explanation import Explanation, ExplanationRow
 from fastinfer.preset_library.fields import Advice, FieldDoc, Step, advice, field_docs, legal_range
 from fastinfer.preset_library.files import user_preset_files
-from fastinfer.preset_library.loader import preset, presets
+from fastinfer.preset_library.loader import as_preset, preset, presets
 from fastinfer.preset_library.models import ModelChoice, default_model
 from fastinfer.preset_library.preset import Preset
 from fastinfer.preset_library.saving import save_preset
@@ -38,6 +38,7 @@ __all__ = [
     "Step",
     "TurbomindClassifyParameters",
     "advice",
+    "as_preset",
     "default_model",
     "field_docs",
     "legal_range",

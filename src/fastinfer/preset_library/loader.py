@@ -8,7 +8,7 @@ from fastinfer.preset_library.preset import Preset
 from fastinfer.preset_library.schema import Kind, Parameters
 from fastinfer.preset_library.validation import check_kind, nearest, parse_parameters
 
-__all__ = ["preset", "preset_in", "presets"]
+__all__ = ["as_preset", "preset", "preset_in", "presets"]
 
 
 def presets(kind: Kind | None = None) -> list[Preset]:
@@ -49,6 +49,15 @@ def preset(name: str, kind: Kind | None = None) -> Preset:
         )
     of_kind = "" if kind is None else f" of kind {kind!r}"
     raise PresetError(f"There is no preset {name!r}{of_kind}.", hint=_suggestion(layers, name, kinds))
+
+
+def as_preset(given: str | Preset, kind: Kind | None = None) -> Preset:
+    """What a caller named a preset by: itself, or the one of that name.
+
+    Raises:
+        PresetError: as :func:`preset`, of a name.
+    """
+    return given if isinstance(given, Preset) else preset(given, kind)
 
 
 def preset_in(layers: list[Layer], kind: Kind, name: str, chain: tuple[tuple[str, str], ...] = ()) -> Preset:

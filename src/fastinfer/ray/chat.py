@@ -55,10 +55,9 @@ class Chat:
         **changes: Any,
     ) -> None:
         from fastinfer.chat import llm
-        from fastinfer.preset_library import Preset
-        from fastinfer.preset_library import preset as find_preset
+        from fastinfer.preset_library import as_preset
 
-        chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="chat")
+        chosen = as_preset(preset, "chat")
         self._column, self._options, self._prefix = column, dict(options or {}), prefix
         self._llm = llm(chosen, model=model, strict=strict, **within_actor(chosen, changes))
 

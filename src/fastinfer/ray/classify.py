@@ -58,10 +58,9 @@ class Classify:
         **changes: Any,
     ) -> None:
         from fastinfer.classify import classifier
-        from fastinfer.preset_library import Preset
-        from fastinfer.preset_library import preset as find_preset
+        from fastinfer.preset_library import as_preset
 
-        chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind="classify")
+        chosen = as_preset(preset, "classify")
         self._column, self._top, self._prefix, self._keep = column, top, prefix, keep_images
         self._classifier = classifier(
             chosen, labels=labels, model=model, strict=strict, **within_actor(chosen, changes)

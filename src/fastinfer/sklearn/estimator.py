@@ -15,8 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastinfer.calibrating.temperature import fit_temperature, shares_at
 from fastinfer.errors import FastInferError, LabelError
 from fastinfer.images import describe_source
-from fastinfer.preset_library import Preset
-from fastinfer.preset_library.loader import preset as find_preset
+from fastinfer.preset_library import Preset, as_preset
 from fastinfer.sklearn.classes import Labels, find_classes
 from fastinfer.sklearn.inputs import as_images
 from fastinfer.sklearn.sharing import SharedClassifiers
@@ -170,7 +169,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         return shared
 
     def _chosen_preset(self) -> Preset:
-        chosen = self.preset if isinstance(self.preset, Preset) else find_preset(self.preset, kind="classify")
+        chosen = as_preset(self.preset, "classify")
         changes = dict(self.changes or {})
         if self.prompt is not None:
             changes["prompt"] = self.prompt

@@ -11,8 +11,7 @@ from typing import Any
 
 from fastinfer.errors import FastInferError, PresetError
 from fastinfer.measuring import Receipt
-from fastinfer.preset_library import Kind, Preset
-from fastinfer.preset_library import preset as find_preset
+from fastinfer.preset_library import Kind, Preset, as_preset
 from fastinfer.tuning.goal import Aim, Goal
 from fastinfer.tuning.ladders import Ladder, ladders_for
 from fastinfer.tuning.results import Tuned
@@ -79,7 +78,7 @@ def tune(
         ModelNotFoundError, ModelLoadError, EngineUnavailableError, EngineOutOfMemoryError: the given preset cannot be
             loaded.
     """
-    given = preset if isinstance(preset, Preset) else find_preset(preset, kind)
+    given = as_preset(preset, kind)
     goal = Goal(given.kind, aim, limit)
     goal.check()
     if not budget > 0:

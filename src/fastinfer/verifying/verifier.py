@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from fastinfer.errors import PresetError
-from fastinfer.preset_library import Kind, Preset
-from fastinfer.preset_library import preset as find_preset
+from fastinfer.preset_library import Kind, Preset, as_preset
 from fastinfer.verifying.taking import measure
 from fastinfer.verifying.verification import Verification, confront
 
@@ -38,7 +37,7 @@ def verify(
             that load a model.
         FastInferError: as :func:`fastinfer.classifier` and :func:`fastinfer.llm`.
     """
-    chosen = preset if isinstance(preset, Preset) else find_preset(preset, kind)
+    chosen = as_preset(preset, kind)
     if not seconds > 0:
         raise PresetError(f"There are {seconds} seconds to measure in.", hint="Give seconds above 0, 60 for example.")
     receipts = chosen.receipts
