@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from fastinfer.calibrating.conformal import rank_of
+from fastinfer.fingerprint import fingerprint
 from fastinfer.replacement import write_lines
 from fastinfer.showing import Report, Shown
 
@@ -81,8 +81,7 @@ class Calibration(Shown):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that stand for everything in it; they are in the provenance of results."""
-        text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+        return fingerprint(self._content())
 
     def at(self, coverage: float) -> Calibration:
         """The same calibration for another coverage; needs no image.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastinfer._version import __version__
+from fastinfer.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from fastinfer.preset_library import Preset
@@ -40,12 +41,7 @@ class Configuration:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Configuration:
         """The configuration with this content."""
-        return cls(content, hashlib.sha256(canonical(content).encode()).hexdigest()[:16])
-
-
-def canonical(content: Mapping[str, Any]) -> str:
-    """The content as JSON, the same text for the same content."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return cls(content, fingerprint(content))
 
 
 def configuration(kind: str, preset: Preset, provenance: Provenance, **more: Any) -> Configuration:

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Final, NamedTuple
 
 from fastinfer.errors import FastInferError
-from fastinfer.jobs.configuration import Configuration, canonical
+from fastinfer.fingerprint import canonical
+from fastinfer.jobs.configuration import Configuration
 from fastinfer.jobs.work import FileState, Outcome
 
 __all__ = ["Journal", "Stored"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastinfer.errors import PresetError
+from fastinfer.fingerprint import fingerprint
 from fastinfer.preset_library.schema import Kind, Parameters
 from fastinfer.preset_library.validation import check_kind, nearest, parse_parameters
 from fastinfer.showing import Report, Shown
@@ -58,9 +57,7 @@ class Preset(Shown):
 
         They are the first of SHA-256 over canonical JSON, so they are the same on every machine and Python version.
         """
-        content = {"kind": self.kind, "parameters": self.parameters.model_dump()}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+        return fingerprint({"kind": self.kind, "parameters": self.parameters.model_dump()})
 
     @property
     def documented(self) -> Parameters:

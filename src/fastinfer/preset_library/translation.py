@@ -7,14 +7,13 @@ a translation whose English has changed since is never shown; the English is.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from fastinfer.errors import PresetError
+from fastinfer.fingerprint import fingerprint
 from fastinfer.toml_file import read_toml
 
 __all__ = ["PROSE", "Language", "check_language", "digest", "in_language", "said"]
@@ -41,9 +40,7 @@ def check_language(lang: str) -> Language:
 
 def digest(entry: Mapping[str, Any]) -> str:
     """8 hexadecimal digits that stand for what an entry says: the first of SHA-256 over its prose."""
-    prose = {key: entry[key] for key in PROSE if key in entry}
-    text = json.dumps(prose, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:8]
+    return fingerprint({key: entry[key] for key in PROSE if key in entry}, digits=8)
 
 
 def in_language(entry: Mapping[str, Any], lang: Language) -> dict[str, Any]:
