@@ -56,11 +56,11 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def interleave(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call every run once a round, in turn, so that a machine that slows down slows all of them."""
+    """Call every run once a round, every other round backwards, so that a machine that slows down slows all of them."""
     measured: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            measured[name].append(run())
+    for number in range(rounds):
+        for name in reversed(runs) if number % 2 else runs:
+            measured[name].append(runs[name]())
     return measured
 
 

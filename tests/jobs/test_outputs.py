@@ -11,6 +11,7 @@ import pytest
 
 import fastinfer
 from fastinfer.errors import FastInferError
+from fastinfer.jobs.progress import Progress
 from fastinfer.jobs.writers import COLUMNS, read, write
 
 COLUMN_NAMES = [
@@ -68,6 +69,37 @@ def test_three_forms_of_a_job_hold_the_same(engine: Any, photos: Path, tmp_path:
     for summary in made:
         assert summary.to_arrow().column_names == COLUMN_NAMES
         assert summary.to_arrow().num_rows == 13
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_rows_of_this_run_and_rows_of_the_journal_are_the_same_bytes(
+    engine: Any, photos: Path, tmp_path: Path, ending: str
+) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    output = tmp_path / f"out.{ending}"
+    fastinfer.run(photos, output, using=engine)
+    computed = output.read_bytes()
+    assert fastinfer.run(photos, output, using=engine).computed == 0
+    assert output.read_bytes() == computed
+
+
+def test_rows_are_written_while_later_ones_are_computed(
+    engine: Any, tmp_path: Path, paint: Callable[[Path, int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(60):
+        paint(tmp_path / "many" / f"{seed:02}.png", seed)
+    done: list[int] = []
+    tick = Progress.done
+    monkeypatch.setattr(Progress, "done", lambda *args, **options: done.append(1) or tick(*args, **options))
+    seen: list[int] = []
+
+    def watched(stream: Any, ending: str, rows: Any) -> None:
+        write(stream, ending, (seen.append(len(done)) or row for row in rows))
+
+    monkeypatch.setattr("fastinfer.jobs.runner.write", watched)
+    fastinfer.run(tmp_path / "many", tmp_path / "out.jsonl", using=engine)
+    assert seen == list(range(1, 61))
 
 
 def test_a_summary_gives_a_data_frame(engine: Any, photos: Path, tmp_path: Path) -> None:

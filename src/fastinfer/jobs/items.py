@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastinfer.errors import FastInferError, ImageDecodeError
 from fastinfer.images.folder import image_names
@@ -22,9 +22,9 @@ from fastinfer.tables.rows import readable
 
 __all__ = ["Files", "Reading", "list_files", "read_ahead"]
 
-#: Threads that read, and files that are read ahead. Reading waits for the disk, hashing leaves the interpreter's lock.
+#: Threads that read ahead, and files that each reads at a time: every hand-over costs turns at the interpreter's lock.
 _READERS: Final = 4
-_AHEAD: Final = 16
+_TOGETHER: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +103,42 @@ def list_files(source: str | os.PathLike[str] | Iterable[Any], shard: Shard | No
 def read_ahead(files: Files, known: Known) -> Generator[Reading, None, None]:
     """Every file in order, read by a few threads, a few files ahead of the one that is asked for.
 
-    A file whose size and time of change are those that ``known`` has, and whose content has a result, is not read.
+    A file whose size and time of change are those that ``known`` has is not read.
     """
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="fastinfer-read")
-    reading: deque[tuple[bytes, FileState | None, Future[Reading]]] = deque()
+    reading: deque[tuple[list[_Asked], Future[list[Reading]]]] = deque()
     places = iter(range(len(files.names)))
     try:
         while True:
-            for place in islice(places, _AHEAD - len(reading)):
-                path = files.path(place)
-                key = os.fsencode(os.path.abspath(path))  # noqa: PTH100  as above
-                before = known.file(key)
-                if before is not None and not known.has(before.content):
-                    before = None
-                reading.append((key, before, pool.submit(_read, path, before)))
+            while len(reading) < _READERS and (some := list(islice(places, _TOGETHER))):
+                asked = [_Asked.of(files.path(place), known) for place in some]
+                reading.append((asked, pool.submit(_read_all, asked)))
             if not reading:
                 return
-            key, before, future = reading.popleft()
-            result = future.result()
-            if result.state is not None and result.state != before:
-                known.remember(key, result.state)
-            yield result
+            asked, future = reading.popleft()
+            for file, result in zip(asked, future.result(), strict=True):
+                if result.state is not None and result.state != file.before:
+                    known.remember(file.key, result.state)
+                yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Asked(NamedTuple):
+    """A file that is to be looked at: its path, the journal's name of it, and what it was if it has a result."""
+
+    path: str
+    key: bytes
+    before: FileState | None
+
+    @classmethod
+    def of(cls, path: str, known: Known) -> _Asked:
+        key = os.fsencode(os.path.abspath(path))  # noqa: PTH100  as above
+        return cls(path, key, known.file(key))
+
+
+def _read_all(asked: Iterable[_Asked]) -> list[Reading]:
+    return [_read(file.path, file.before) for file in asked]
 
 
 def _read(path: str, before: FileState | None) -> Reading:

@@ -196,10 +196,12 @@ class Journal:
             self._database.execute("DELETE FROM results WHERE configuration = ? AND error IS NOT NULL", (self._key,))
 
     def file(self, path: bytes) -> FileState | None:
-        """What the file at this absolute path was when it was last read."""
+        """What the file at this absolute path was when it was last read, if there is a result of what it contained."""
         with self._errors():
             found = self._database.execute(
-                "SELECT size, modified, content FROM files WHERE path = ?", (path,)
+                "SELECT size, modified, content FROM files JOIN results USING (content)"
+                " WHERE path = ? AND results.configuration = ?",
+                (path, self._key),
             ).fetchone()
         return None if found is None else FileState(*found)
 

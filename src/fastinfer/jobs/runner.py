@@ -1,15 +1,15 @@
-"""Runs a work: what the journal lacks is computed in groups, journaled, and then all of it is written out."""
+"""Runs a work: what the journal lacks is computed in groups and journaled, and rows are written in their order."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, BinaryIO, Final, Generic, TypeVar
 
 from fastinfer.engines.cores import usable_cores
 from fastinfer.errors import FastInferError, RequestCancelledError
@@ -104,39 +104,45 @@ class _NothingKnown:
 
 
 class _Run(Generic[Payload]):
+    """One run. Rows are written while later ones are computed: the engine does not wait for the output."""
+
     def __init__(self, work: Work[Payload], output: Output, journal: Journal, options: RunOptions) -> None:
         self._work, self._output, self._journal, self._options = work, output, journal, options
         self._known: Known = _NothingKnown(journal) if journal.is_new() else journal
         self._spent = Spent(group=work.group, decode_workers=work.decode_workers, cores=usable_cores())
-        #: The content of each item so far, in order; None for those that could not be read.
-        self._contents: list[bytes | None] = []
         self._seen: set[bytes] = set()
-        #: The outcomes of the items that could not be read, by their places.
-        self._unread: dict[int, Stored] = {}
+        #: Items that are not yet written, in order: what they contain, or what became of those that cannot be read.
+        self._unwritten: deque[bytes | Outcome] = deque()
         #: Contents that are being computed, oldest first, and results that are not yet journaled.
         self._computing: deque[bytes] = deque()
-        self._pending: list[Stored] = []
-        self._reused = 0
+        self._pending: dict[bytes, Stored] = {}
+        self._total = self._reused = self._duplicates = 0
+        self._errors: Counter[str] = Counter()
         self._progress = Progress(len(work), work.unit, shown=options.progress)
         self._begun = self._committed = time.perf_counter()
 
     def run(self) -> JobSummary:
-        work, spent = self._work, self._spent
-        _log.info("A job of %d items begins; its output is %s.", len(work), self._output.path)
+        work, spent, output = self._work, self._spent, self._output
+        _log.info("A job of %d items begins; its output is %s.", len(work), output.path)
+
+        def write_all(stream: BinaryIO) -> None:
+            with closing(self._rows()) as rows:  # also where writing fails, so that what was computed is kept
+                write(stream, output.ending, rows)
+
         with self._progress:
-            self._compute()
-            errors = self._write()
+            output.replace(write_all, self._journal.made)
+        spent.seconds = time.perf_counter() - self._begun
         summary = JobSummary(
-            output=self._output.path,
-            journal=self._output.journal,
+            output=output.path,
+            journal=output.journal,
             kind=work.kind,
             unit=work.unit,
-            total=len(self._contents),
+            total=self._total,
             computed=spent.computed,
             reused=self._reused,
-            duplicates=len(self._contents) - len(self._seen) - len(self._unread),
-            errors=sum(errors.values()),
-            errors_by_type=dict(sorted(errors.items())),
+            duplicates=self._duplicates,
+            errors=sum(self._errors.values()),
+            errors_by_type=dict(sorted(self._errors.items())),
             seconds=spent.seconds,
             rate=spent.computed / spent.seconds,
             bottleneck=bottleneck(spent),
@@ -146,23 +152,37 @@ class _Run(Generic[Payload]):
         _log.info("The job is done: %s.", summary.counts)
         return summary
 
-    def _compute(self) -> None:
+    def _rows(self) -> Generator[dict[str, Any], None, None]:
+        """The rows of the output, in order, each as soon as it is known."""
+        for place, outcome in enumerate(self._outcomes()):
+            if outcome.error is not None:
+                self._errors[outcome.error] += 1
+            row = self._work.finish(place, outcome.row)
+            begun = time.perf_counter()
+            yield row
+            self._spent.writing += time.perf_counter() - begun
+
+    def _outcomes(self) -> Generator[Outcome, None, None]:
         group = self._work.group
         with closing(self._work.entries(self._known)) as entries:
             try:
                 with closing(self._work.compute(self._payloads(entries))) as results:
                     for result in results:
-                        self._pending.append(Stored.of(self._computing.popleft(), result.outcome))
+                        content = self._computing.popleft()
+                        self._pending[content] = Stored.of(content, result.outcome)
                         self._spent.add(result.cost)
                         self._tick(failed=result.outcome.error is not None)
+                        yield from self._settled(content, result.outcome)
                         if len(self._pending) % group == 0:
                             self._end_group()
+                self._commit()
+                yield from self._settled()
             except BaseException:
                 # What was begun of a group would be computed in other company the next time.
-                del self._pending[len(self._pending) // group * group :]
+                for content in list(self._pending)[len(self._pending) // group * group :]:
+                    del self._pending[content]
                 self._commit()
                 raise
-        self._commit()
 
     def _payloads(self, entries: Iterator[Entry[Payload]]) -> Iterator[Payload]:
         """What has to be computed, each content once, at the place of its first item."""
@@ -173,23 +193,46 @@ class _Run(Generic[Payload]):
             self._spent.reading += time.perf_counter() - begun
             if entry is None:
                 return
+            self._total += 1
             content = entry.content
-            self._contents.append(content)
             if content is None:
                 assert entry.failure is not None
-                self._unread[len(self._contents) - 1] = Stored.of(b"", entry.failure)
+                self._unwritten.append(entry.failure)
                 self._tick(failed=True)
-            elif content in self._seen:
+                continue
+            self._unwritten.append(content)
+            if content in self._seen:
+                self._duplicates += 1
+                self._tick()
+                continue
+            self._seen.add(content)
+            if entry.payload is None or self._known.has(content):
+                self._reused += 1
                 self._tick()
             else:
-                self._seen.add(content)
-                if self._known.has(content):
-                    self._reused += 1
-                    self._tick()
-                else:
-                    assert entry.payload is not None
-                    self._computing.append(content)
-                    yield entry.payload
+                self._computing.append(content)
+                yield entry.payload
+
+    def _settled(self, content: bytes | None = None, outcome: Outcome | None = None) -> Iterator[Outcome]:
+        """The outcomes of the items that are next and wait for nothing.
+
+        Args:
+            content: what was just computed; asked for by the first item that has it.
+            outcome: of it.
+        """
+        while self._unwritten:
+            item = self._unwritten[0]
+            if self._computing and item == self._computing[0]:
+                return
+            self._unwritten.popleft()
+            if isinstance(item, Outcome):
+                yield item
+            elif outcome is not None and item is content:
+                yield outcome
+            elif (pending := self._pending.get(item)) is not None:
+                yield pending.outcome()
+            else:
+                yield self._journal.find(item)
 
     def _end_group(self) -> None:
         stopped = self._stopped()
@@ -201,30 +244,10 @@ class _Run(Generic[Payload]):
 
     def _commit(self) -> None:
         begun = time.perf_counter()
-        self._journal.add(self._pending)
+        self._journal.add(self._pending.values())
         self._pending.clear()
         self._committed = time.perf_counter()
         self._spent.writing += self._committed - begun
-
-    def _write(self) -> Counter[str]:
-        """Write the output; how many rows have an error of which class."""
-        begun = time.perf_counter()
-        errors: Counter[str] = Counter()
-
-        def rows() -> Iterator[dict[str, Any]]:
-            for place, content in enumerate(self._contents):
-                outcome = self._outcome(place, content)
-                if outcome.error is not None:
-                    errors[outcome.error] += 1
-                yield self._work.finish(place, outcome.row)
-
-        self._output.replace(lambda stream: write(stream, self._output.ending, rows()), self._journal.made)
-        self._spent.writing += time.perf_counter() - begun
-        self._spent.seconds = time.perf_counter() - self._begun
-        return errors
-
-    def _outcome(self, place: int, content: bytes | None) -> Outcome:
-        return self._unread[place].outcome() if content is None else self._journal.find(content)
 
     def _tick(self, *, failed: bool = False) -> None:
         self._spent.seconds = time.perf_counter() - self._begun

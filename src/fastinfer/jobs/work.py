@@ -54,7 +54,7 @@ class Entry(Generic[Payload]):
 
     Attributes:
         content: 16 bytes that stand for all of the item that decides its result; None where it could not be read.
-        payload: what to compute. May be left out where the journal has the content's result already.
+        payload: what to compute; None where the journal is known to have the content's result.
         failure: with ``content`` None, the outcome. It is not journaled: the item is tried again the next time.
     """
 
@@ -101,7 +101,7 @@ class Known(Protocol):
         ...
 
     def file(self, path: bytes) -> FileState | None:
-        """What the file at this absolute path was when it was last read."""
+        """What the file at this absolute path was when it was last read, if there is a result of what it contained."""
         ...
 
     def remember(self, path: bytes, state: FileState) -> None:
@@ -167,6 +167,6 @@ class Work(Protocol[Payload]):
     def finish(self, place: int, row: dict[str, Any]) -> dict[str, Any]:
         """The row of the output: that of the outcome, with what belongs to the item at this place; may change ``row``.
 
-        Its keys are the columns of the output, in their order. Called for every item, in order, after all is computed.
+        Its keys are the columns of the output, in their order. Called for every item, in order, once it is computed.
         """
         ...
