@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
+import orjson
+
 from fastinfer.errors import FastInferError
 from fastinfer.fingerprint import canonical
 from fastinfer.jobs.configuration import Configuration
@@ -60,7 +62,7 @@ class Stored(NamedTuple):
     @classmethod
     def of(cls, content: bytes, outcome: Outcome) -> Stored:
         """The outcome of a content."""
-        return cls(content, outcome.error, json.dumps(outcome.row, ensure_ascii=False, allow_nan=False))
+        return cls(content, outcome.error, orjson.dumps(outcome.row).decode())
 
     def outcome(self) -> Outcome:
         """The outcome again.
@@ -68,7 +70,7 @@ class Stored(NamedTuple):
         Raises:
             ValueError: the row is no JSON.
         """
-        return Outcome(json.loads(self.row), self.error)
+        return Outcome(orjson.loads(self.row), self.error)
 
 
 class Journal:

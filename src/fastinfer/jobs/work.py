@@ -39,8 +39,9 @@ class Outcome:
     """What became of a content.
 
     Attributes:
-        row: plain values that JSON can hold, every string of them UTF-8. It says nothing of the item but what its
-            content decides, as items of the same content share it; the rest is added by :meth:`Work.finish`.
+        row: plain values that JSON can hold, every string of them UTF-8 and every number finite. It says nothing of
+            the item but what its content decides, as items of the same content share it; the rest is added by
+            :meth:`Work.finish`.
         error: the name of the error's class, if it failed.
     """
 

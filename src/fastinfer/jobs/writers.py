@@ -9,6 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -28,8 +29,10 @@ COLUMNS: Final = (
     *(column for column in classification_columns(timings=False) if column.name != "source"),
     Column("configuration", "string"),
 )
-#: What a group of rows in Parquet holds at most, whichever comes first; a probability is a value.
+#: What a group of rows in Parquet holds, whichever comes first; a probability is a value.
 _ROWS, _VALUES = 4096, 1 << 16
+#: Rows that are turned into Arrow's columns at a time: meanwhile no other thread has the interpreter's lock.
+_AT_A_TIME: Final = 16
 _FROM_TEXT: Final[dict[Kind, Callable[[str], Any]]] = {
     "string": str,
     "double": float,
@@ -122,21 +125,23 @@ def _read_csv(stream: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _write_parquet(stream: BinaryIO, rows: Iterable[dict[str, Any]]) -> None:
-    from fastinfer.tables.arrow import table
-
+    arrow = require("pyarrow", extra="tables", what="Parquet")
     parquet, columns = require("pyarrow.parquet", extra="tables", what="Parquet"), schema()
     with parquet.ParquetWriter(stream, columns) as writer:
-        for group in _groups(rows):
-            writer.write_table(table(group, columns))
+        for group in _groups(rows, columns):
+            writer.write_table(arrow.concat_tables(group).combine_chunks())
 
 
-def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    group: list[dict[str, Any]] = []
+def _groups(rows: Iterable[dict[str, Any]], columns: pyarrow.Schema) -> Iterator[list[pyarrow.Table]]:
+    from fastinfer.tables.arrow import table
+
+    rows = iter(rows)
+    group: list[pyarrow.Table] = []
     values = 0
-    for row in rows:
-        group.append(row)
-        values += len(row["probabilities"] or ())
-        if len(group) == _ROWS or values >= _VALUES:
+    while some := list(islice(rows, _AT_A_TIME)):
+        group.append(table(some, columns))
+        values += sum(len(row["probabilities"] or ()) for row in some)
+        if len(group) * _AT_A_TIME >= _ROWS or values >= _VALUES:
             yield group
             group, values = [], 0
     if group:

@@ -61,16 +61,9 @@ def table(rows: Iterable[dict[str, Any]], schema: pyarrow.Schema) -> pyarrow.Tab
     Raises:
         FastInferError: pyarrow is not installed.
     """
-    arrow = _pyarrow()
     kept = list(rows)
-    columns = []
-    for field in schema:
-        values = [row[field.name] for row in kept]
-        if arrow.types.is_map(field.type):
-            # In pairs, since older versions of pyarrow take no dict; the order of the labels stays.
-            values = [None if value is None else list(value.items()) for value in values]
-        columns.append(arrow.array(values, field.type))
-    return arrow.Table.from_arrays(columns, schema=schema)
+    columns = [_column([row[field.name] for row in kept], field.type) for field in schema]
+    return _pyarrow().Table.from_arrays(columns, schema=schema)
 
 
 def to_rows(table: pyarrow.Table) -> list[dict[str, Any]]:
@@ -80,6 +73,25 @@ def to_rows(table: pyarrow.Table) -> list[dict[str, Any]]:
     for row in made:
         row |= {name: dict(row[name]) for name in maps if row[name] is not None}
     return made
+
+
+def _column(values: list[Any], kind: pyarrow.DataType) -> pyarrow.Array:
+    arrow = _pyarrow()
+    if not arrow.types.is_map(kind):
+        return arrow.array(values, kind)
+    # All keys and all items at once, which is several times faster than map by map; the order of the labels stays.
+    begins: list[int | None] = []
+    keys: list[str] = []
+    items: list[float] = []
+    for value in values:
+        begins.append(None if value is None else len(keys))
+        if value is not None:
+            keys.extend(value)
+            items.extend(value.values())
+    begins.append(len(keys))
+    return arrow.MapArray.from_arrays(
+        arrow.array(begins, arrow.int32()), arrow.array(keys, kind.key_type), arrow.array(items, kind.item_type)
+    )
 
 
 def _schema(columns: Sequence[Column]) -> pyarrow.Schema:
