@@ -22,9 +22,12 @@ from fastinfer.tables.rows import readable
 
 __all__ = ["Files", "Reading", "list_files", "read_ahead"]
 
-#: Threads that read ahead, and files that each reads at a time: every hand-over costs turns at the interpreter's lock.
+#: Threads that read ahead.
 _READERS: Final = 4
-_TOGETHER: Final = 4
+#: Files that each reads at a time: each costs it several turns at the interpreter's lock, and where others keep that
+#: busy, fewer would be waited for. Of large files only so many that all threads together hold about this many bytes.
+_TOGETHER: Final = 16
+_BYTES_AHEAD: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +111,18 @@ def read_ahead(files: Files, known: Known) -> Generator[Reading, None, None]:
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="fastinfer-read")
     reading: deque[tuple[list[_Asked], Future[list[Reading]]]] = deque()
     places = iter(range(len(files.names)))
+    count = size = 0
     try:
         while True:
-            while len(reading) < _READERS and (some := list(islice(places, _TOGETHER))):
+            together = min(_TOGETHER, _BYTES_AHEAD * count // (_READERS * size)) if size else 1
+            while len(reading) < _READERS and (some := list(islice(places, max(1, together)))):
                 asked = [_Asked.of(files.path(place), known) for place in some]
                 reading.append((asked, pool.submit(_read_all, asked)))
             if not reading:
                 return
             asked, future = reading.popleft()
             for file, result in zip(asked, future.result(), strict=True):
+                count, size = count + 1, size + len(result.data or b"")
                 if result.state is not None and result.state != file.before:
                     known.remember(file.key, result.state)
                 yield result

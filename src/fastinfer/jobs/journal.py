@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
@@ -44,6 +45,8 @@ CREATE TABLE outputs (digest BLOB PRIMARY KEY, configuration TEXT NOT NULL) WITH
 _PATIENCE: Final = 0.5
 #: Files that are remembered before they are written down.
 _FILES_AT_ONCE: Final = 4096
+#: Rows that a statement inserts. Each statement waits for the interpreter's lock, and SQLite takes 999 values in one.
+_ROWS_AT_ONCE: Final = 128
 
 
 class Stored(NamedTuple):
@@ -186,11 +189,15 @@ class Journal:
         if not rows and not files:
             return
         with self._errors(), self._transaction():
-            self._database.executemany(
-                "INSERT OR REPLACE INTO results (configuration, content, error, row) VALUES (?, ?, ?, ?)", rows
-            )
-            self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", files)
+            self._insert("results (configuration, content, error, row)", rows)
+            self._insert("files (path, size, modified, content)", files)
         self._files.clear()
+
+    def _insert(self, columns: str, rows: Sequence[tuple[object, object, object, object]]) -> None:
+        for begin in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[begin : begin + _ROWS_AT_ONCE]
+            marks = ", ".join(["(?, ?, ?, ?)"] * len(some))
+            self._database.execute(f"INSERT OR REPLACE INTO {columns} VALUES {marks}", [*chain.from_iterable(some)])
 
     def forget_errors(self) -> None:
         """Remove the results that are errors, so that they are computed again."""
