@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastinfer.chat.options import ChatOptions
 from fastinfer.chat.request import ChatRequest
@@ -35,6 +35,13 @@ _log = logging.getLogger(__name__)
 
 #: The forms that the output of a batch may have.
 FORMATS: Final = (".jsonl",)
+
+
+class _Named(NamedTuple):
+    """A request, and 32 hexadecimal digits that stand for what it asks."""
+
+    name: str
+    request: ChatRequest
 
 
 class ChatWork:
@@ -87,19 +94,19 @@ class ChatWork:
         """How many lines there are, those that are wrong included."""
         return len(self._batch)
 
-    def entries(self, known: Known) -> Generator[Entry[ChatRequest], None, None]:
+    def entries(self, known: Known) -> Generator[Entry[_Named], None, None]:
         """Every line in order. One that is no request has a failure in its place, and is tried again the next time."""
         with closing(self._batch.lines()) as lines:
             yield from map(self._entry, lines)
 
-    def compute(self, payloads: Iterator[ChatRequest]) -> Generator[Computed, None, None]:
+    def compute(self, payloads: Iterator[_Named]) -> Generator[Computed, None, None]:
         """The replies in the order of the requests."""
-        asked: deque[ChatRequest] = deque()
+        asked: deque[_Named] = deque()
 
         def requests() -> Iterator[ChatRequest]:
-            for request in payloads:
-                asked.append(request)
-                yield request
+            for named in payloads:
+                asked.append(named)
+                yield named.request
 
         self._engine_ms, self._prefill_ms = self._times()
         for reply in self._llm.chat_many(requests(), errors="return"):
@@ -111,7 +118,7 @@ class ChatWork:
         """The line of the output: what became of the request, under its id."""
         return output_line(*self._batch.name(place), row)
 
-    def _entry(self, line: BatchLine) -> Entry[ChatRequest]:
+    def _entry(self, line: BatchLine) -> Entry[_Named]:
         if line.body is None:
             return Entry(None, failure=Outcome(unanswered(line.code, line.message), MessageError.__name__))
         self._look_at_model(line.number, line.body.get("model"))
@@ -119,7 +126,8 @@ class ChatWork:
             request = read_request(line.body, self._options, system=self._system)
         except FastInferError as error:
             return Entry(None, failure=Outcome(refusal(error), type(error).__name__))
-        return Entry(bytes.fromhex(_name(request)), request)
+        name = digest(canonical(request.messages, request.options))
+        return Entry(bytes.fromhex(name), _Named(name, request))
 
     def _look_at_model(self, number: int, model: object) -> None:
         """Say once that requests name another model than the one that answers them."""
@@ -128,17 +136,15 @@ class ChatWork:
             self._has_said_model = True
             _log.warning("Line %d of %s names the model %r; %r answers.", number, self._batch.path, model, answering)
 
-    def _outcome(self, request: ChatRequest, reply: Reply) -> Outcome:
+    def _outcome(self, asked: _Named, reply: Reply) -> Outcome:
         error = reply.error
         if error is None:
-            row = answer(
-                reply, model=self.provenance.model, request=_name(request), configuration=self.configuration.key
-            )
-            return Outcome(row)
+            model, key = self.provenance.model, self.configuration.key
+            return Outcome(answer(reply, model=model, request=asked.name, configuration=key))
         row = refusal(error)
         if isinstance(error, RequestTimeoutError):
             row = unanswered("request_timeout", str(error))
-        elif isinstance(error, SchemaError) and "schema" in request.options:
+        elif isinstance(error, SchemaError) and "schema" in asked.request.options:
             # The schema was compiled before: it is the reply that does not follow it.
             row = unanswered("incomplete_reply", str(error))
         return Outcome(row, type(error).__name__)
@@ -159,8 +165,3 @@ class ChatWork:
         metrics = self._llm.metrics()
         prefill = metrics["llamacpp:prompt_seconds_total"]
         return (prefill + metrics["llamacpp:tokens_predicted_seconds_total"]) * 1e3, prefill * 1e3
-
-
-def _name(request: ChatRequest) -> str:
-    """32 hexadecimal digits that stand for what is asked."""
-    return digest(canonical(request.messages, request.options))
