@@ -1,6 +1,7 @@
 # make demo   set everything up and classify the sample images
 # make chat   set everything up with a chat model of 240 MB, and talk to it
-# make test   set everything up, check style and types, run the tests
+# make test   set everything up, check style and types, run the tests; PYTEST_ARGS=--hypothesis-profile=thorough tries
+#             properties on three times as many examples
 # make coverage   the tests with the lines and branches that they reach, which takes a fifth longer
 # make native PRESET=cuda-h100   compile llama.cpp for a GPU into a wheel in dist/ (native/README.md has the presets)
 #

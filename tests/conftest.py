@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
+import examples
+
+examples.register_profiles()
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 VARIABLES = ("FASTINFER_PRESETS", "FASTINFER_CLASSIFY_MODEL", "FASTINFER_CHAT_MODEL")
 

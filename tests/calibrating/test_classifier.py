@@ -18,6 +18,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 import fastinfer
+from examples import examples
 from fastinfer.calibrating.applying import Calibrated
 from fastinfer.calibrating.conformal import least_probability
 from fastinfer.classify.finishing import classified
@@ -233,7 +234,7 @@ def test_what_runs_keeps_the_calibration_that_it_began_with(own: Any, calibrated
     assert all(result.prediction_set is not None for result in results)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     logs=arrays(
         np.float64, 10, elements=st.one_of(st.floats(-3000, 0), st.just(-np.inf), st.sampled_from([-1.0, -2.0]))

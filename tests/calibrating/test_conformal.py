@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from examples import examples
 from fastinfer.calibrating.conformal import least_probability, log_odds_against, rank_of
 from fastinfer.calibrating.temperature import shares_at
 from fastinfer.errors import LabelError, PresetError
@@ -53,7 +54,7 @@ def test_a_temperature_from_the_same_images_moves_the_coverage_by_less_than_half
     assert abs(np.mean(differences)) < 0.005
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(logs=arrays(np.float64, st.integers(2, 8), elements=st.floats(-30, 0)), temperature=st.floats(0.8, 20))
 def test_scores_are_the_log_odds_against_each_label(logs: np.ndarray, temperature: float) -> None:
     scores = log_odds_against(logs, temperature)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from examples import examples
 from fastinfer.calibrating.temperature import (
     HIGHEST,
     LOWEST,
@@ -37,7 +38,7 @@ def test_the_fitted_temperature_makes_overconfident_answers_honest(fitted: Any, 
     assert calibration.after.log_loss < calibration.before.log_loss - 0.5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(logs=LOGS, data=st.data())
 def test_no_other_temperature_fits_better(logs: np.ndarray, data: st.DataObject) -> None:
     truth = np.array(data.draw(st.lists(st.integers(0, logs.shape[1] - 1), min_size=len(logs), max_size=len(logs))))
@@ -83,7 +84,7 @@ def test_one_label_alone_among_the_images_is_enough_to_fit_and_is_said(fitted: A
     assert "Labels of which there was no image: 0, 2, 3." in str(calibration)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(logs=LOGS, temperature=st.floats(LOWEST, HIGHEST))
 def test_the_order_of_the_labels_stays_and_nothing_underflows(logs: np.ndarray, temperature: float) -> None:
     shares = shares_at(logs, temperature)

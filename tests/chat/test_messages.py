@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.errors import FastInferError, MessageError, PromptTooLongError
 
 WRONG = {
@@ -132,7 +133,7 @@ VALUES = st.sampled_from(["user", "assistant", "system", "tool", "text", "image"
 NEARLY = st.lists(st.dictionaries(KEYS, VALUES | st.lists(st.dictionaries(KEYS, VALUES, max_size=3)), max_size=4))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=JSON | NEARLY)
 def test_whatever_comes_in_the_way_out_is_a_reply_or_a_typed_error(llm, messages):
     try:

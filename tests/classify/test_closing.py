@@ -174,7 +174,7 @@ def test_a_classifier_in_a_reference_cycle_is_collected_while_it_works(run_pytho
 import fastinfer, gc, threading
 from PIL import Image
 image = Image.new("RGB", (50, 50))
-for round in range(6):
+for round in range(4):
     classifier = fastinfer.classifier()
     classifier.me = classifier
     results = classifier.classify_many([image] * 60)

@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import fastinfer
+from examples import examples
 from fastinfer.commands.flags import server_of
 from fastinfer.errors import PresetError
 from fastinfer.preset_library import Preset
 
-FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-MANY = settings(FEW, max_examples=120)
+FEW = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(FEW, max_examples=examples(120))
 INT_MAX = 2**31 - 1
 
 counts = st.integers(1, INT_MAX)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.engines.branches import BranchWalk
 from fastinfer.engines.scoring import LabelTrie, normalise
 
@@ -54,7 +55,7 @@ def test_without_tolerance_every_label_is_the_product_of_its_tokens(labels):
 
 
 @given(label_sets, st.sampled_from([1e-6, 1e-4, 1e-2, 0.2]), st.sampled_from([1.0, 3.0, 10.0]))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_no_probability_is_off_by_more_than_the_tolerance(labels, tolerance, spread):
     scores, _ = walk(labels, tolerance, spread)
     shares, mass = normalise(scores)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from examples import examples
 from fastinfer.errors import ImageDecodeError
 from fastinfer.images import DEFAULT_FORMATS, load_image
 
@@ -251,7 +252,7 @@ def test_eight_threads_decode_a_mixture_as_one_does(samples):
         assert all(pool.map(decode, work))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edits=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255), st.integers(0, 2)), min_size=1, max_size=8)
 )

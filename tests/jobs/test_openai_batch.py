@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.chat.results import Reply, Usage
 from fastinfer.engines.chat import TokenLogprob
 from fastinfer.errors import EngineError, MessageError, PromptTooLongError, SchemaError
@@ -113,7 +114,7 @@ def test_a_line_that_is_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch)
     assert "longer than 200 bytes" in wrong.message
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.binary(max_size=40)))
 def test_whatever_is_in_a_file_every_line_is_answered(pieces: list[bytes]) -> None:
     data = b"\n".join(pieces)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinfer.models
+from examples import examples
 from fastinfer.errors import ModelLoadError, ModelNotFoundError
 from fastinfer.models import GgufTensor, check_gguf
 
@@ -234,7 +235,7 @@ def outcome(check: Callable[[bytes], object], data: bytes) -> object:
         return None
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=examples(300), deadline=2000)
 @given(data=st.data())
 def test_changed_bytes_give_a_header_or_the_one_error(
     check: Callable[[bytes], object], model: bytes, data: st.DataObject
@@ -247,7 +248,7 @@ def test_changed_bytes_give_a_header_or_the_one_error(
     outcome(check, bytes(changed))
 
 
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=examples(200), deadline=2000)
 @given(rest=st.binary(max_size=200), tensors=st.integers(0, 3), pairs=st.integers(0, 3))
 def test_random_bytes_give_a_header_or_the_one_error(
     check: Callable[[bytes], object], rest: bytes, tensors: int, pairs: int

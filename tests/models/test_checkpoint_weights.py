@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.errors import ModelLoadError
 from fastinfer.models import TensorPlace, describe_checkpoint, read_tensor
 from fastinfer.models.safetensors import check_weight_files, read_header, weights_of
@@ -157,7 +158,7 @@ def test_a_format_of_the_future_is_taken_at_its_word(scratch: Path) -> None:
     assert read_header(scratch)["a"].dtype == "F99"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.integers(0, len(SOUND)), st.binary(min_size=0, max_size=12), st.integers(0, 12))
 def test_damage_anywhere_is_an_error_or_keeps_to_the_file(scratch: Path, at: int, put: bytes, cut: int) -> None:
     scratch.write_bytes(SOUND[:at] + put + SOUND[at + cut :])

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.prompts import IMAGE, ChatTemplate, PromptBuilder, PromptTokenizer
 from fastinfer.prompts.marks import show
 
 ATTEMPTS = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 PARTS = st.sampled_from([
     "<|im_end|>", "<|im_", "end|>", "<", ">", "|>", "<|", "im_end", "<think>", "</think>", "<|end|>", "</s>",

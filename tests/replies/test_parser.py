@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.replies.formats import ReplyFormat
 from fastinfer.replies.parser import Part, ReasoningPart, ReplyParser, TextPart, ToolCallPart, parse_reply
 
@@ -124,7 +125,7 @@ def without_marks(text: str, form: str) -> str:
     return "".join(text.split())
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=examples(1000))
 @given(replies, st.sampled_from(list(FORMATS)), st.booleans(), st.booleans(), cuts)
 def test_the_parts_do_not_depend_on_how_the_reply_arrives(
     text: str, form: str, in_reasoning: bool, tools: bool, sizes: list[int]
@@ -140,7 +141,7 @@ def test_the_corpus_character_by_character(text: str, form: str) -> None:
         assert parse(text, form, [1] * len(text), tools=tools) == parse(text, form, tools=tools)
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=examples(1000))
 @given(replies, st.sampled_from(list(FORMATS)), st.booleans(), st.booleans())
 def test_nothing_is_lost(text: str, form: str, in_reasoning: bool, tools: bool) -> None:
     parts = parse(text, form, in_reasoning=in_reasoning, tools=tools)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 from typing_extensions import TypedDict
 
+from examples import examples
 from fastinfer.errors import FastInferError, SchemaError
 from fastinfer.replies.schema import check_gbnf, compile_schema
 
@@ -372,7 +373,7 @@ def test_properties_that_are_not_declared_have_names_of_their_own(judge: Any) ->
     assert not judge.accepts(gbnf, '{"x": "", "ab": ""}')
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.none(), st.integers(-1200, 1200)), st.one_of(st.none(), st.integers(-1200, 1200)), st.data())
 def test_integers_keep_to_their_bounds(judge: Any, low: int | None, high: int | None, data: st.DataObject) -> None:
     if low is not None and high is not None and low > high:
@@ -385,7 +386,7 @@ def test_integers_keep_to_their_bounds(judge: Any, low: int | None, high: int | 
         assert judge.accepts(gbnf, str(value)) == inside, (low, value, high)
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(-30, 30), st.integers(-30, 30), st.booleans(), st.booleans(), st.decimals(-40, 40, places=1))
 def test_numbers_keep_to_whole_bounds(
     judge: Any, low: int, high: int, above: bool, below: bool, value: decimal.Decimal
@@ -408,7 +409,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values, st.sampled_from([None, 2]))
 def test_all_json_can_be_written_where_anything_goes(judge: Any, value: Any, indent: int | None) -> None:
     compiled = compile_schema({})
@@ -417,7 +418,7 @@ def test_all_json_can_be_written_where_anything_goes(judge: Any, value: Any, ind
     assert compiled.parse(text) == value
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values)
 def test_any_value_can_be_demanded(judge: Any, value: Any) -> None:
     compiled = compile_schema({"const": value})

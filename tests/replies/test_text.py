@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.replies.text import ReplyText
 
 # Few letters, so that stop strings occur, overlap and are parts of each other; two take more than one byte.
@@ -32,7 +33,7 @@ def first_stop(text: str, stop: list[str]) -> tuple[str, str | None]:
     return text, None
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 @given(texts, stops, cuts)
 def test_deliveries_are_the_text_up_to_the_first_stop_however_it_is_cut(
     text: str, stop: list[str], sizes: list[int]
@@ -42,7 +43,7 @@ def test_deliveries_are_the_text_up_to_the_first_stop_however_it_is_cut(
     assert (delivered, reply.stopped) == first_stop(text, stop)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(texts, stops, cuts)
 def test_only_what_may_become_a_stop_string_is_held_back(text: str, stop: list[str], sizes: list[int]) -> None:
     reply = ReplyText(stop)

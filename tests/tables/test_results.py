@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinfer
+from examples import examples
 from fastinfer import ChatTimings, Classification, Provenance, Reply, Results, Timings, Usage
 from fastinfer.errors import FastInferError, ImageDecodeError
 from fastinfer.tables.rows import classification_row, reply_row
@@ -68,7 +69,7 @@ def rows_in(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(many=MANY)
 def test_json_lines_have_the_rows(tmp_path_factory, many):
     path = tmp_path_factory.getbasetemp() / "rows.jsonl"
@@ -76,7 +77,7 @@ def test_json_lines_have_the_rows(tmp_path_factory, many):
     assert rows_in(path) == rows_of(many)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(many=MANY)
 def test_an_arrow_table_has_the_same_rows(many):
     pytest.importorskip("pyarrow", reason=TABLES)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.engines.turbomind.memory import check_memory, memory_need
 from fastinfer.engines.turbomind.settings import EngineSettings, effective_settings
 from fastinfer.errors import EngineOutOfMemoryError
@@ -172,7 +173,7 @@ def applied(hint: str, changes: dict[str, Any]) -> dict[str, Any]:
     return moved
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     free=st.one_of(st.integers(0, 200 * GIB), st.integers(16 * GIB, 22 * GIB)),
     weights=st.sampled_from([4_000_000, 2 * GIB, EIGHT.weight_bytes, 70 * GIB]),
