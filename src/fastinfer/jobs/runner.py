@@ -154,13 +154,14 @@ class _Run(Generic[Payload]):
 
     def _rows(self) -> Generator[dict[str, Any], None, None]:
         """The rows of the output, in order, each as soon as it is known."""
-        for place, outcome in enumerate(self._outcomes()):
-            if outcome.error is not None:
-                self._errors[outcome.error] += 1
-            row = self._work.finish(place, outcome.row)
-            begun = time.perf_counter()
-            yield row
-            self._spent.writing += time.perf_counter() - begun
+        with closing(self._outcomes()) as outcomes:
+            for place, outcome in enumerate(outcomes):
+                if outcome.error is not None:
+                    self._errors[outcome.error] += 1
+                row = self._work.finish(place, outcome.row)
+                begun = time.perf_counter()
+                yield row
+                self._spent.writing += time.perf_counter() - begun
 
     def _outcomes(self) -> Generator[Outcome, None, None]:
         group = self._work.group
