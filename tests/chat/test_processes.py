@@ -63,30 +63,29 @@ def test_the_interpreter_ends_cleanly_and_quietly(run_python, babbler, ending):
 
 
 PARENT = "assert llm.chat('hello', max_tokens=3).error is None; llm.close()"
-USES = {
-    "chat": "llm.chat('hello')",
-    "stream": "llm.stream('hello')",
-    "chat_many": "list(llm.chat_many(['hello'] * 3))",
-    "achat": "asyncio.run(llm.achat('hello'))",
-    "count_tokens": "llm.count_tokens('hello')",
-    "the parent's stream": "list(stream)",
-    "the parent's chat_many": "list(replies)",
-}
 
 
 @forks
-@pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_a_forked_child_is_told_to_load_its_own(run_python, babbler, use):
+def test_a_forked_child_is_told_to_load_its_own(run_python, babbler):
     before = "stream, replies = llm.stream('hello', **LONG), llm.chat_many(itertools.repeat('hello'), max_tokens=99)\n"
     before += "next(stream), next(replies)"
-    done = run_python(LOAD + fork_script(before=before, use=use, after="", parent=PARENT), str(babbler))
+    uses = [
+        "llm.chat('hello')",
+        "llm.stream('hello')",
+        "list(llm.chat_many(['hello'] * 3))",
+        "asyncio.run(llm.achat('hello'))",
+        "llm.count_tokens('hello')",
+        "list(stream)",  # the parent's
+        "list(replies)",
+    ]
+    done = run_python(LOAD + fork_script(*uses, before=before, after="", parent=PARENT), str(babbler))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @forks
 def test_closing_in_a_forked_child_leaves_the_parents_engine_alone(run_python, babbler):
     after = "repr(llm); llm.slots(); llm.metrics(); llm.close()"
-    code = fork_script(before="", use="llm.chat('hello')", after=after, parent=PARENT)
+    code = fork_script("llm.chat('hello')", before="", after=after, parent=PARENT)
     done = run_python(LOAD + code, str(babbler))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -100,7 +99,7 @@ def work():
         list(llm.chat_many(["hello"] * 200, max_tokens=20))
 threading.Thread(target=work).start()
 """
-    code = fork_script(before=before, use="llm.chat('hello')", after="", parent=PARENT)
+    code = fork_script("llm.chat('hello')", before=before, after="", parent=PARENT)
     done = run_python(LOAD + code, str(babbler))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

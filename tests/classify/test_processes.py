@@ -69,24 +69,21 @@ PARENT = "assert classifier.classify(image).ok; classifier.close()"
 
 
 @forks
-@pytest.mark.parametrize(
-    "use",
-    [
+def test_a_forked_child_is_told_to_load_its_own(run_python):
+    uses = [
         "classifier.classify(image)",
         "classifier.classify(image, labels=['c', 'd'])",
         "list(classifier.classify_many([image] * 3))",
         "import asyncio; asyncio.run(classifier.aclassify(image))",
         "classifier.labels = ['c', 'd']",
-    ],
-)
-def test_a_forked_child_is_told_to_load_its_own(run_python, use):
-    done = run_python(LOAD + fork_script(before=BEFORE, use=use, after="", parent=PARENT))
+    ]
+    done = run_python(LOAD + fork_script(*uses, before=BEFORE, after="", parent=PARENT))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @forks
 def test_closing_in_a_forked_child_leaves_the_parents_engine_alone(run_python):
-    code = fork_script(before=BEFORE, use="classifier.classify(image)", after="classifier.close()", parent=PARENT)
+    code = fork_script("classifier.classify(image)", before=BEFORE, after="classifier.close()", parent=PARENT)
     done = run_python(LOAD + code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -99,7 +96,7 @@ def work():
     with contextlib.suppress(fastinfer.errors.EngineDeadError):
         list(classifier.classify_many([image] * 300))
 threading.Thread(target=work).start()"""
-    code = fork_script(before=BEFORE + busy, use="classifier.classify(image)", after="", parent=PARENT)
+    code = fork_script("classifier.classify(image)", before=BEFORE + busy, after="", parent=PARENT)
     done = run_python(LOAD + code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
