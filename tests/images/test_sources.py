@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,10 +114,10 @@ def test_a_file_without_permission_says_so(tmp_path, monkeypatch):
     file = tmp_path / "secret.png"
     file.write_bytes(png(RED))
 
-    def refuse(self, *args):
+    def refuse(*args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ImageDecodeError, match=r"secret\.png: no permission"):
         load_image(file)
 

@@ -12,7 +12,7 @@ import pytest
 
 import fastinfer
 from fastinfer.errors import FastInferError, ImageDecodeError
-from fastinfer.images.source import read_bytes
+from fastinfer.images.source import read_file
 from fastinfer.jobs import items
 from fastinfer.jobs.journal import Journal
 
@@ -122,21 +122,21 @@ def test_what_is_known_is_not_read_again(
 ) -> None:
     output = tmp_path / "out.jsonl"
     fastinfer.run(photos, output, using=engine)
-    monkeypatch.setattr("fastinfer.jobs.items.read_bytes", lambda *_: pytest.fail("a file was read"))
+    monkeypatch.setattr("fastinfer.jobs.items.read_file", lambda *_: pytest.fail("a file was read"))
     assert fastinfer.run(photos, output, using=engine).reused == 11
 
 
 def test_of_large_files_few_are_read_ahead(tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(100):
         paint(tmp_path / "many" / f"{seed:03}.png", seed)
-    read: list[Path] = []
-    monkeypatch.setattr(items, "read_bytes", lambda path, name: read.append(path) or read_bytes(path, name))
+    read: list[str] = []
+    monkeypatch.setattr(items, "read_file", lambda path, *rest: read.append(path) or read_file(path, *rest))
     monkeypatch.setattr(items, "_BYTES_AHEAD", 4 * (tmp_path / "many" / "000.png").stat().st_size)
     with Journal(tmp_path / "out.journal") as journal:
         ahead = items.read_ahead(items.list_files(tmp_path / "many", None, None), journal)
         taken = [next(ahead) for _ in range(50)]
         ahead.close()
-    assert [reading.data for reading in taken] == [path.read_bytes() for path in sorted(read)[:50]]
+    assert [reading.data for reading in taken] == [Path(path).read_bytes() for path in sorted(read)[:50]]
     assert len(read) <= 50 + 4
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["ACCEPTED", "ImageSource", "SourceName", "describe_source", "is_array", "read_bytes"]
+__all__ = ["ACCEPTED", "ImageSource", "SourceName", "describe_source", "is_array", "read_bytes", "read_file"]
 
 # A Union, not `|`: the numpy part is a forward reference, so that numpy need not be imported for it.
 ImageSource: TypeAlias = Union[
@@ -133,7 +133,7 @@ def read_bytes(source: object, name: object) -> bytes:
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         if isinstance(path, str):
-            return _file_bytes(path, name)
+            return read_file(path, name)
     hint = "For an open file, pass its .read() result." if hasattr(source, "read") else None
     kind = type(source)
     label = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -154,26 +154,46 @@ def _data_url_bytes(url: str, name: object) -> bytes:
         ) from error
 
 
-def _file_bytes(path: str, name: object) -> bytes:
+def read_file(path: str, name: object, status: os.stat_result | None = None) -> bytes:
+    """The bytes of a file, or its beginning where that is of no image format.
+
+    Args:
+        path: the file.
+        name: how errors call it; its ``str()`` is asked for by them alone.
+        status: what ``os.stat`` just said of it; None asks.
+
+    Raises:
+        ImageDecodeError: it cannot be read, or is no regular file.
+    """
     if not path:
         raise ImageDecodeError("Cannot read an image from an empty path.", hint=f"Pass {ACCEPTED}.")
-    file = Path(path)
     try:
-        status = file.stat()
+        if status is None:
+            status = os.stat(path)  # noqa: PTH116  a Path takes as long as the call
         if stat.S_ISDIR(status.st_mode):
             raise ImageDecodeError(f"Cannot read {name}: it is a directory ({path}).", hint="Pass the files in it.")
         if not stat.S_ISREG(status.st_mode):
             # A pipe or a device could block for ever.
             raise ImageDecodeError(f"Cannot read {name}: it is not a regular file ({path}).", hint="Pass its bytes.")
-        # Without a buffer, which would make ten system calls of three; each is a turn at the interpreter's lock.
-        with file.open("rb", 0) as stream:
-            data = stream.read(max(64, min(status.st_size, _AT_ONCE)))
-            # A large file that is no image is not worth reading to its end.
-            return data if len(data) == status.st_size or not sniff(data) else data + stream.readall()
+        return _content(path, status.st_size)
     except FileNotFoundError as error:
-        hint = f"Check the path; relative ones start at {Path.cwd()}." if not file.is_absolute() else "Check the path."
+        relative = not Path(path).is_absolute()
+        hint = f"Check the path; relative ones start at {Path.cwd()}." if relative else "Check the path."
         raise ImageDecodeError(f"Cannot read {name}: there is no such file ({path}).", hint=hint) from error
     except PermissionError as error:
         raise ImageDecodeError(f"Cannot read {name}: no permission ({path}).", hint="Make it readable.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise ImageDecodeError(f"Cannot read {name}: {error}.", hint="Check the path.") from error
+
+
+def _content(path: str, size: int) -> bytes:
+    # Opened, read and closed: Python's own files make further system calls, each a turn at the interpreter's lock.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(descriptor, max(64, min(size, _AT_ONCE)))
+        # A large file that is no image is not worth reading to its end.
+        if len(data) == size or not sniff(data):
+            return data
+        return b"".join([data, *iter(lambda: os.read(descriptor, _AT_ONCE), b"")])
+    finally:
+        os.close(descriptor)
