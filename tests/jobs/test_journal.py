@@ -45,6 +45,17 @@ def test_another_configuration_sees_nothing(tmp_path: Path) -> None:
         assert not journal.has(CONTENT)
 
 
+def test_ctrl_c_between_the_statements_of_a_transaction_loses_nothing(tmp_path: Path) -> None:
+    outcome = Outcome({"label": "a"}, None)
+    with Journal(tmp_path / "j") as journal:
+        journal.begin(ONE)
+        journal._database.execute("BEGIN IMMEDIATE")  # and then it came
+        journal.add([Stored.of(CONTENT, outcome)])
+    with Journal(tmp_path / "j") as journal:
+        journal.begin(ONE)
+        assert journal.find(CONTENT) == outcome
+
+
 @pytest.mark.parametrize("content", [b"no database at all, but some text that is long enough" * 99, b"x"])
 def test_a_file_that_is_no_journal_is_refused(engine: Any, photos: Path, tmp_path: Path, content: bytes) -> None:
     foreign = tmp_path / "out.jsonl.journal"

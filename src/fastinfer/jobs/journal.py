@@ -247,6 +247,8 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._database.in_transaction:  # Ctrl-C came between the statement that began or ended it and what follows
+            self._database.rollback()
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
