@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fastinfer.engines.base import ClassifyEngine, Scores, Task
-from fastinfer.engines.llama.classify import LlamaClassifyConfig, LlamaClassifyEngine
+from fastinfer.engines.llama.classify import LlamaClassifyEngine
+from fastinfer.engines.llama.classify_config import LlamaClassifyConfig
 from fastinfer.engines.replicas import ReplicatedEngine
 from fastinfer.engines.scoring import LabelTrie
 from fastinfer.errors import EngineDeadError, FastInferError

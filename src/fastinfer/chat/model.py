@@ -8,7 +8,7 @@ import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import Unpack
 
@@ -21,17 +21,14 @@ from fastinfer.chat.request import ChatRequest
 from fastinfer.chat.results import Reply
 from fastinfer.chat.slots import Metrics, Slots
 from fastinfer.chat.streams import AsyncChatStream, ChatStream
-from fastinfer.engines.chat import Generation
+from fastinfer.engines.chat import ChatEngine, Generation
 from fastinfer.errors import FastInferError, MessageError, QueueFullError
 from fastinfer.ordered import check_errors, run, run_async
 from fastinfer.preset_library import Preset
 from fastinfer.prompts import ChatTemplate, Messages, PromptBuilder, normalise_tools
 from fastinfer.provenance import Provenance
-from fastinfer.replies import check_gbnf, detect_format
+from fastinfer.replies import detect_format
 from fastinfer.watching.roll import Watched, enrol
-
-if TYPE_CHECKING:
-    from fastinfer.engines.llama.chat import LlamaChatEngine
 
 __all__ = ["LLM"]
 
@@ -56,7 +53,7 @@ class LLM:
 
     def __init__(
         self,
-        engine: LlamaChatEngine,
+        engine: ChatEngine,
         template: ChatTemplate,
         *,
         preset: Preset,
@@ -242,7 +239,7 @@ class LLM:
         settings = read_options(self.preset, options, vocabulary_size=self._vocabulary_size)
         if settings.grammar is not None and settings.schema is None:
             with self._engine.vocabulary() as vocabulary:
-                check_gbnf(settings.grammar, vocabulary.handle)
+                vocabulary.check_grammar(settings.grammar)
         variables = {**settings.template_variables, **self._thinking(settings.thinking_budget)}
         return replace(settings, tools=normalise_tools(options.get("tools")), template_variables=variables)
 

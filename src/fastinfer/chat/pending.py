@@ -9,20 +9,13 @@ from typing import Protocol
 from fastinfer.chat.delivery import Collector
 from fastinfer.chat.exchange import Exchange
 from fastinfer.chat.results import Reply
+from fastinfer.engines.chat import Ticket
 from fastinfer.errors import FastInferError, RequestTimeoutError
 
-__all__ = ["Engine", "PendingChat", "Ticket", "hung", "late", "patience"]
+__all__ = ["Engine", "PendingChat", "hung", "late", "patience"]
 
 #: Seconds beyond a request's timeout after which an engine that does not answer counts as hung.
 _GRACE = 10.0
-
-
-class Ticket(Protocol):
-    """A submitted request."""
-
-    def cancel(self) -> None:
-        """Drop it at the engine's next step. Idempotent."""
-        ...
 
 
 class Engine(Protocol):

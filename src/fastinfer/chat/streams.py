@@ -10,9 +10,9 @@ from types import TracebackType
 
 from fastinfer.chat.delivery import AsyncEvents, Event, Events
 from fastinfer.chat.exchange import Exchange
-from fastinfer.chat.pending import Engine, Ticket, hung
+from fastinfer.chat.pending import Engine, hung
 from fastinfer.chat.results import Piece, Reply
-from fastinfer.engines.chat import Outcome
+from fastinfer.engines.chat import Outcome, Ticket
 from fastinfer.errors import FastInferError, RequestTimeoutError
 
 __all__ = ["AsyncChatStream", "ChatStream"]

@@ -12,7 +12,7 @@ from fastinfer.preset_library import LlamaClassifyParameters
 from fastinfer.provenance import Adjustment
 
 if TYPE_CHECKING:
-    from fastinfer.engines.llama.classify import LlamaClassifyConfig
+    from fastinfer.engines.llama.classify_config import LlamaClassifyConfig
 
 __all__ = ["ImageInput", "engine_config", "is_small"]
 
@@ -36,7 +36,7 @@ def engine_config(
         image: what the projector takes.
         small: what :func:`is_small` says of the files.
     """
-    from fastinfer.engines.llama.classify import LlamaClassifyConfig
+    from fastinfer.engines.llama.classify_config import LlamaClassifyConfig
 
     cores = parameters.n_threads or usable_cores()
     many = min(cores, _MOST_WORKERS) if small and not parameters.uses_gpu else 1

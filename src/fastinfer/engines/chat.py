@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Delta", "FinishReason", "Generation", "Outcome", "PlacedImage", "Sampling", "Sink", "TokenLogprob"]
+from fastinfer.provenance import Adjustment
+
+if TYPE_CHECKING:
+    from fastinfer.engines.llama.chat.counters import Counters, Occupancy
+
+__all__ = [
+    "ChatEngine",
+    "Delta",
+    "FinishReason",
+    "Generation",
+    "Outcome",
+    "PlacedImage",
+    "Sampling",
+    "Sink",
+    "SpecialToken",
+    "Ticket",
+    "TokenLogprob",
+    "Vocabulary",
+]
 
 FinishReason = Literal["stop", "length"]
 
@@ -158,4 +178,188 @@ class Sink(Protocol):
 
     def fail(self, error: Exception) -> None:
         """The request failed; nothing follows."""
+        ...
+
+
+class Ticket(Protocol):
+    """A submitted request."""
+
+    def cancel(self) -> None:
+        """Drop it at the engine's next step; its sink fails with RequestCancelledError. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialToken:
+    """A token that llama.cpp finds in a text before it tokenizes the rest.
+
+    Attributes:
+        id: the token.
+        text: what stands for it in a prompt.
+        control: it steers the model and is never part of plain text; False for user-defined tokens, which are.
+        lstrip: white space before it is dropped.
+        rstrip: white space after it is dropped.
+    """
+
+    id: int
+    text: str
+    control: bool
+    lstrip: bool
+    rstrip: bool
+
+
+class Vocabulary(Protocol):
+    """The tokens of a model, as prompts and grammars need them. Safe to use from several threads."""
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+
+    @property
+    def architecture(self) -> str:
+        """As the GGUF file names it, for example ``"seed_oss"``; "" where it names none."""
+
+    @property
+    def bos_token(self) -> int:
+        """The token that begins a text, -1 where there is none."""
+
+    @property
+    def bos(self) -> str:
+        """Its text, "" where there is none."""
+
+    @property
+    def eos(self) -> str:
+        """Text of the token that ends a text, "" where there is none."""
+
+    @property
+    def adds_bos(self) -> bool:
+        """The tokenizer is meant to put BOS first by itself."""
+
+    @property
+    def specials(self) -> tuple[SpecialToken, ...]:
+        """The tokens found in a text before the rest is tokenized: the longest text first."""
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Control and unknown tokens by text."""
+
+    @property
+    def user_defined_tokens(self) -> Mapping[str, int]:
+        """Tokens by text that are taken whole from any text and are plain text all the same."""
+
+    def tokenize(self, text: str, *, special: bool, continues: bool = False) -> list[int]:
+        """The tokens of a text; neither BOS nor EOS is added.
+
+        Args:
+            text: any text that UTF-8 can encode; NUL is a character like others.
+            special: texts of control tokens become these tokens; those of user-defined tokens always do.
+            continues: other text comes before it, so that a tokenizer's space at the beginning is left out.
+        """
+        ...
+
+    def check_grammar(self, text: str) -> None:
+        """Make sure that the engine can use a grammar that a user wrote; SchemaError where it cannot."""
+        ...
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        """The chat template in the model's file, or None.
+
+        Args:
+            name: of a further template, such as ``"tool_use"``; None for the main one.
+        """
+        ...
+
+
+class ChatEngine(Protocol):
+    """A running engine. Every method may be called from any thread."""
+
+    @property
+    def name(self) -> str:
+        """Library and version."""
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a prompt with its reply."""
+
+    @property
+    def adjustments(self) -> tuple[Adjustment, ...]:
+        """What differs from what was asked for."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Prompts may hold images."""
+
+    @property
+    def kernel_path(self) -> str:
+        """How replies are computed, for provenance."""
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done so far; goes on to count, and is still there when the engine is gone."""
+
+    def vocabulary(self) -> AbstractContextManager[Vocabulary]:
+        """The model's vocabulary, which stays loaded within the ``with`` block."""
+        ...
+
+    def show(self, tokens: Sequence[str]) -> None:
+        """Let these special tokens be part of replies' text, such as ``"<think>"``; before the first request."""
+        ...
+
+    def place(self, generation: Generation, images: Sequence[PlacedImage]) -> Generation:
+        """A generation with images in its prompt, to be submitted once; for an engine that ``takes_images``.
+
+        Raises:
+            ImageDecodeError: the model's preprocessing refuses an image.
+            PromptTooLongError: the model has to see an image at once that takes more tokens than are computed at once.
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        ...
+
+    def submit(self, generation: Generation, sink: Sink, *, wait: bool = False) -> Ticket:
+        """Queue a generation; what becomes of it goes to the sink.
+
+        Args:
+            generation: the prompt and its options.
+            sink: where the reply goes.
+            wait: wait while the queue is full.
+
+        Raises:
+            MessageError: the prompt has no tokens.
+            PromptTooLongError: the prompt leaves no room for a reply, however little else runs.
+            QueueFullError: the queue is full, and ``wait`` is false.
+            RequestTimeoutError: the queue was full until the deadline.
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        ...
+
+    def slots(self) -> list[dict[str, Any]]:
+        """What each slot does, under llama-server's field names."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Counters and gauges under llama-server's names."""
+        ...
+
+    def occupancy(self) -> Occupancy:
+        """Its slots, and how much of the KV cache is used."""
+        ...
+
+    def profile(self) -> dict[str, float]:
+        """Where the steps' time went: ``steps``, and seconds in llama.cpp and in all."""
+        ...
+
+    def go_by(self, alias: str) -> None:
+        """Be called so in logs."""
+        ...
+
+    def check_process(self) -> None:
+        """Refuse work in another process than the engine's own; takes no lock.
+
+        Raises:
+            EngineDeadError: the process was forked after the engine was created.
+        """
+        ...
+
+    def close(self) -> None:
+        """Fail what runs and waits with EngineDeadError, free all memory. Idempotent, from any thread."""
         ...

@@ -50,7 +50,7 @@ class LlamaClassifyPlanner(EnginePlanner):
         Raises:
             ModelLoadError: this llama.cpp cannot run the model.
         """
-        from fastinfer.engines.llama.classify import context_shape, threads_of_workers
+        from fastinfer.engines.llama.classify_config import context_shape, threads_of_workers
 
         if not device.is_gpu:
             presets = [preset.replace(n_gpu_layers=0) for preset in presets]

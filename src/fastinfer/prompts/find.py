@@ -13,7 +13,7 @@ from fastinfer.errors import ModelLoadError, PresetError
 from .template import ChatTemplate
 
 if TYPE_CHECKING:
-    from fastinfer.engines.llama.vocabulary import Vocabulary
+    from fastinfer.engines.chat import Vocabulary
 
 __all__ = ["find_template", "template_names"]
 

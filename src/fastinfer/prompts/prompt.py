@@ -20,7 +20,7 @@ from .tools import Tool, normalise_tools
 from .values import checked_json
 
 if TYPE_CHECKING:
-    from fastinfer.engines.llama.vocabulary import Vocabulary
+    from fastinfer.engines.chat import Vocabulary
 
 __all__ = ["Prompt", "PromptBuilder"]
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from .marks import BREAK, IMAGE, MARK, MEDIA, escape, original
 
 if TYPE_CHECKING:
-    from fastinfer.engines.llama.vocabulary import SpecialToken, Vocabulary
+    from fastinfer.engines.chat import SpecialToken, Vocabulary
 
 __all__ = ["PromptTokenizer"]
 

@@ -17,7 +17,7 @@ from fastinfer.provenance import Provenance
 
 if TYPE_CHECKING:
     from fastinfer.classify.tally import ImageTally
-    from fastinfer.engines.llama.chat import LlamaChatEngine
+    from fastinfer.engines.chat import ChatEngine
     from fastinfer.engines.llama.chat.counters import Counters
 
 __all__ = ["Kind", "Tally", "Watched", "enrol", "named", "watched"]
@@ -44,7 +44,7 @@ class Watched:
     kind: Kind
     provenance: Provenance
     tally: Tally
-    chat: weakref.ref[LlamaChatEngine] | None = None
+    chat: weakref.ref[ChatEngine] | None = None
 
 
 class _Roll:

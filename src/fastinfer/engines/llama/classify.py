@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,74 +23,21 @@ from fastinfer.engines.base import EngineDescription, Scores, Task
 from fastinfer.engines.handle import EngineHandle, fail, fail_all, take_batch
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.llama.binding import VERSION
+from fastinfer.engines.llama.classify_config import LlamaClassifyConfig, context_shape, threads_of_workers
 from fastinfer.engines.llama.context import LlamaContext
 from fastinfer.engines.llama.devices import placement
 from fastinfer.engines.llama.forward import ForwardPass
 from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
-from fastinfer.engines.llama.shape import ContextShape
 from fastinfer.engines.llama.vision import ImageEncoder, Prepared
 from fastinfer.errors import FastInferError, PromptTooLongError
 from fastinfer.images.prepared import EngineImage, PreparedImage
 
-__all__ = ["LlamaClassifyConfig", "LlamaClassifyEngine", "context_shape", "threads_of_workers"]
+__all__ = ["LlamaClassifyEngine"]
 
 _log = logging.getLogger(__name__)
 
 #: Rendered prompts that are kept; a prompt that names the labels is another one for every label set.
 _KEPT_PROMPTS = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaClassifyConfig:
-    """What the engine needs to start.
-
-    Attributes:
-        model, projector: the two GGUF files.
-        n_ctx: cells of the KV cache, shared by the images of a batch and their labels.
-        n_batch, n_ubatch: most tokens of a decode call, and of one computation.
-        n_threads: CPU threads, shared by the workers.
-        workers: batches computed side by side; with more than one, an image that is alone has all threads.
-        n_gpu_layers: layers on the GPU; -1 all.
-        flash_attn: use flash attention.
-        type_k, type_v: types of the KV cache.
-        batch_images: most images computed together.
-        image_size: (width, height) that images come in, or None for any size.
-        image_tokens: tokens of an image of ``image_size``, or None where it varies.
-    """
-
-    model: Path
-    projector: Path
-    n_ctx: int
-    n_batch: int
-    n_ubatch: int
-    n_threads: int
-    workers: int
-    n_gpu_layers: int
-    flash_attn: bool
-    type_k: str
-    type_v: str
-    batch_images: int
-    image_size: tuple[int, int] | None
-    image_tokens: int | None
-
-
-def context_shape(config: LlamaClassifyConfig) -> ContextShape:
-    """The sizes of the context that each worker has."""
-    return ContextShape(
-        n_ctx=config.n_ctx,
-        n_batch=config.n_batch,
-        n_ubatch=config.n_ubatch,
-        n_outputs=min(config.n_batch, 512),
-        flash_attn=config.flash_attn,
-        type_k=config.type_k,
-        type_v=config.type_v,
-    )
-
-
-def threads_of_workers(config: LlamaClassifyConfig) -> list[int]:
-    """CPU threads of each worker; with several, the last one has all for an image that is alone."""
-    alone = [config.n_threads] if config.workers > 1 else []
-    return [max(1, config.n_threads // config.workers)] * config.workers + alone
 
 
 @dataclass(slots=True)

@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+from fastinfer.engines.chat import SpecialToken
 from fastinfer.engines.llama.binding import llama
 from fastinfer.engines.llama.model import LlamaModel
+from fastinfer.replies.schema import check_gbnf
 
-__all__ = ["SpecialToken", "Vocabulary"]
+__all__ = ["Vocabulary"]
 
 # llama.h, enum llama_token_attr.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _LSTRIP, _RSTRIP = 1 << 0, 1 << 3, 1 << 4, 1 << 7, 1 << 8
-
-
-@dataclass(frozen=True, slots=True)
-class SpecialToken:
-    """A token that llama.cpp finds in a text before it tokenizes the rest.
-
-    Attributes:
-        id: the token.
-        text: what stands for it in a prompt.
-        control: it steers the model and is never part of plain text; False for user-defined tokens, which are.
-        lstrip: white space before it is dropped.
-        rstrip: white space after it is dropped.
-    """
-
-    id: int
-    text: str
-    control: bool
-    lstrip: bool
-    rstrip: bool
 
 
 class Vocabulary:
@@ -124,6 +106,14 @@ class Vocabulary:
             count = convert(vocab, token, buffer, size, 0, False)
             pieces.append(buffer.raw[:count] if count >= 0 else self.piece(token))
         return tuple(pieces)
+
+    def check_grammar(self, text: str) -> None:
+        """Make sure that llama.cpp can use a grammar that a user wrote.
+
+        Raises:
+            SchemaError: it cannot; see :func:`fastinfer.replies.check_gbnf`.
+        """
+        check_gbnf(text, self.handle)
 
     def chat_template(self, name: str | None = None) -> str | None:
         """The chat template in the GGUF file, or None.

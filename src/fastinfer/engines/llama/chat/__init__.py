@@ -5,8 +5,23 @@
 through them, ``counters`` what they report. Images in prompts are placed by ``pictures`` and evaluated by ``viewer``.
 """
 
-from fastinfer.engines.llama.chat.config import LlamaChatConfig
-from fastinfer.engines.llama.chat.engine import LlamaChatEngine, Ticket
-from fastinfer.engines.llama.chat.sampler import cut_for
+from __future__ import annotations
 
-__all__ = ["LlamaChatConfig", "LlamaChatEngine", "Ticket", "cut_for"]
+from typing import TYPE_CHECKING, Any
+
+from fastinfer.engines.llama.chat.config import LlamaChatConfig
+from fastinfer.engines.llama.chat.cut import cut_for
+
+if TYPE_CHECKING:
+    from fastinfer.engines.llama.chat.engine import LlamaChatEngine
+
+__all__ = ["LlamaChatConfig", "LlamaChatEngine", "cut_for"]
+
+
+def __getattr__(name: str) -> Any:
+    # The engine loads llama.cpp; its configuration is also made where the engine runs in another process.
+    if name == "LlamaChatEngine":
+        from fastinfer.engines.llama.chat.engine import LlamaChatEngine
+
+        return LlamaChatEngine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from fastinfer.engines.chat import Generation, PlacedImage, Sink
+from fastinfer.engines.chat import Generation, PlacedImage, Sink, Ticket
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.chat.budget import RowPadding, prompt_budget
@@ -38,7 +38,7 @@ from fastinfer.errors import (
 )
 from fastinfer.provenance import Adjustment
 
-__all__ = ["LlamaChatEngine", "Ticket"]
+__all__ = ["LlamaChatEngine"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _GATHER = 0.002
 _LEAST_APART = 512
 
 
-class Ticket:
+class _Ticket:
     """A submitted request, to be cancelled by any thread."""
 
     def __init__(self, request: Request) -> None:
@@ -263,7 +263,7 @@ class _Core:
                 self.encoder, generation, images, at_once=min(self._config.n_ubatch, self._config.n_batch)
             )
 
-    def submit(self, generation: Generation, sink: Sink, wait: bool) -> Ticket:
+    def submit(self, generation: Generation, sink: Sink, wait: bool) -> _Ticket:
         self.check_process()
         tokens = len(generation.tokens)
         if not tokens:
@@ -288,7 +288,7 @@ class _Core:
             request = Request(generation, sink, next(self._numbers), self.limit)
             self._inbox.append(request)
             self._condition.notify_all()
-        return Ticket(request)
+        return _Ticket(request)
 
     def _wait_for_room(self, deadline: float | None) -> None:
         left = None if deadline is None else deadline - time.monotonic()
