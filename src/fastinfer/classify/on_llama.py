@@ -5,7 +5,11 @@ from __future__ import annotations
 from fastinfer.classify.classifier import Classifier
 from fastinfer.classify.engine_config import ImageInput, engine_config, is_small
 from fastinfer.classify.labels import LabelSet
+from fastinfer.engines.base import GroupingEngine
 from fastinfer.engines.cores import usable_cores
+from fastinfer.engines.isolated.opener import Opener
+from fastinfer.engines.isolated.policy import IN_PROCESS_OF_ITS_OWN, Keeping
+from fastinfer.engines.llama.classify_config import LlamaClassifyConfig
 from fastinfer.models import GgufModel, check_gguf, without_projector
 from fastinfer.preset_library import LlamaClassifyParameters, Preset
 from fastinfer.provenance import Adjustment, Provenance, refuse_adjustments
@@ -18,7 +22,8 @@ def open_on_llama(
     parameters: LlamaClassifyParameters,
     files: GgufModel,
     labels: LabelSet | None,
-    adjusted: tuple[Adjustment, ...] = (),
+    adjusted: tuple[Adjustment, ...],
+    kept: Keeping,
     *,
     alias: str,
     strict: bool,
@@ -31,6 +36,7 @@ def open_on_llama(
         files: the model.
         labels: to choose from.
         adjusted: how ``parameters`` differ from the preset's.
+        kept: in which process, and how long steps may take.
         alias: the name it goes by.
         strict: nothing may be adjusted.
     """
@@ -41,12 +47,10 @@ def open_on_llama(
     if strict:
         refuse_adjustments(preset.name, adjustments)
 
-    # Imported here so that llama.cpp is loaded with the first model and not with the package.
-    from fastinfer.engines.llama.classify import LlamaClassifyEngine
-
     small = is_small(files.model.stat().st_size, files.projector.stat().st_size)
     config = engine_config(parameters, files.model, files.projector, image, small=small)
-    engine = LlamaClassifyEngine(config)
+    engine = _open(config, kept)
+    engine.limit_steps(kept.step_timeout)
     workers = config.workers
     decode_workers = parameters.decode_workers or usable_cores()
     description = engine.description
@@ -57,7 +61,8 @@ def open_on_llama(
         fingerprint=preset.fingerprint,
         device=description.device,
         kernel_path=("images encoded in batches" if description.batched_images else "images encoded one by one")
-        + f", {workers} worker{'s' if workers > 1 else ''}",
+        + f", {workers} worker{'s' if workers > 1 else ''}"
+        + (IN_PROCESS_OF_ITS_OWN if kept.isolate else ""),
         adjustments=(*adjusted, *adjustments),
     )
     return Classifier(
@@ -76,3 +81,15 @@ def open_on_llama(
         alias=alias,
         groups=engine,
     )
+
+
+def _open(config: LlamaClassifyConfig, kept: Keeping) -> GroupingEngine:
+    # Imported here so that nothing of it is loaded with the package, and llama.cpp only where it runs.
+    if kept.isolate:
+        from fastinfer.engines.isolated.classify import IsolatedClassifyEngine
+
+        opener = Opener("classify", "fastinfer.engines.llama.classify", "LlamaClassifyEngine", (config,))
+        return IsolatedClassifyEngine(opener, patience=kept.patience)
+    from fastinfer.engines.llama.classify import LlamaClassifyEngine
+
+    return LlamaClassifyEngine(config)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from fastinfer.classify.classifier import Classifier
 from fastinfer.classify.labels import LabelSet
 from fastinfer.engines.base import ClassifyEngine
 from fastinfer.engines.cores import usable_cores
+from fastinfer.engines.isolated.opener import Opener
+from fastinfer.engines.isolated.policy import IN_PROCESS_OF_ITS_OWN, Keeping
 from fastinfer.engines.replicas import ReplicatedEngine
-from fastinfer.models import describe_checkpoint, resolve_checkpoint
+from fastinfer.models import CheckpointInfo, describe_checkpoint, resolve_checkpoint
 from fastinfer.preset_library import Preset, TurbomindClassifyParameters
 from fastinfer.provenance import Adjustment, Provenance, refuse_adjustments
+
+if TYPE_CHECKING:
+    from fastinfer.engines.turbomind.pipeline_model import ImageLimits
+    from fastinfer.engines.turbomind.settings import EngineSettings
 
 __all__ = ["open_on_turbomind"]
 
@@ -26,7 +34,8 @@ def open_on_turbomind(
     parameters: TurbomindClassifyParameters,
     model: str | os.PathLike[str],
     labels: LabelSet | None,
-    adjusted: tuple[Adjustment, ...] = (),
+    adjusted: tuple[Adjustment, ...],
+    kept: Keeping,
     *,
     alias: str,
     strict: bool,
@@ -39,18 +48,22 @@ def open_on_turbomind(
         model: the checkpoint's name.
         labels: to choose from.
         adjusted: how ``parameters`` differ from the preset's.
+        kept: in which process, and how long steps may take.
         alias: the name it goes by.
         strict: nothing may be adjusted.
     """
     # Imported here so that none of it is loaded with the package.
     from fastinfer.engines.turbomind.gpus import gpus
-    from fastinfer.engines.turbomind.importing import import_lmdeploy
-    from fastinfer.engines.turbomind.pictures import Preparation, preparation_for
+    from fastinfer.engines.turbomind.importing import check_installed, import_lmdeploy
+    from fastinfer.engines.turbomind.pipeline_model import ImageLimits
     from fastinfer.engines.turbomind.preflight import check_architecture, check_gpus, check_image_tokens, check_model
     from fastinfer.engines.turbomind.settings import effective_settings, replica_devices
 
     present = gpus()  # before gigabytes are fetched for a machine that cannot use them
-    import_lmdeploy()  # likewise
+    if kept.isolate:
+        check_installed()  # likewise; loaded where it runs
+    else:
+        import_lmdeploy()
     checkpoint = resolve_checkpoint(model, remote_code=parameters.trust_remote_code)
     check_architecture(checkpoint.folder)
     info = describe_checkpoint(checkpoint.folder)
@@ -64,35 +77,26 @@ def open_on_turbomind(
     if strict:
         refuse_adjustments(preset.name, adjustments)
 
-    from fastinfer.engines.turbomind.opening import open_engine
-    from fastinfer.engines.turbomind.pipeline_model import ImageLimits
-
-    def preparation(dtype: str) -> Preparation | None:
-        return preparation_for(
-            info,
-            dtype=dtype,
-            max_tiles=parameters.max_tiles,
-            min_pixels=parameters.min_image_pixels,
-            max_pixels=parameters.max_image_pixels,
-        )
-
+    limits = ImageLimits(parameters.max_tiles, parameters.min_image_pixels, parameters.max_image_pixels)
     engines: list[ClassifyEngine] = []
     try:
         for group in groups:
-            opened = open_engine(
-                info,
-                replace(settings, devices=group),
-                preparation=preparation,
-                limits=ImageLimits(parameters.max_tiles, parameters.min_image_pixels, parameters.max_image_pixels),
-                label_tolerance=parameters.label_tolerance,
-                trust_remote_code=parameters.trust_remote_code,
+            engines.append(
+                _open(
+                    info,
+                    replace(settings, devices=group),
+                    limits,
+                    kept,
+                    label_tolerance=parameters.label_tolerance,
+                    trust_remote_code=parameters.trust_remote_code,
+                )
             )
-            engines.append(opened.engine)
     except BaseException:
         for engine in engines:
             engine.close()
         raise
     engine = engines[0] if len(engines) == 1 else ReplicatedEngine(engines)
+    engine.limit_steps(kept.step_timeout)
     decode_workers = parameters.decode_workers or min(usable_cores(), _MOST_DECODERS)
     description = engine.description
     replicas = f", {len(engines)} replicas" if len(engines) > 1 else ""
@@ -106,7 +110,8 @@ def open_on_turbomind(
             preset=preset.name,
             fingerprint=preset.fingerprint,
             device=description.device,
-            kernel_path=f"one prefill an image, {opened.path}{replicas}{code}",
+            kernel_path=f"one prefill an image, {description.path}{replicas}{code}"
+            + (IN_PROCESS_OF_ITS_OWN if kept.isolate else ""),
             adjustments=(*adjusted, *adjustments),
         ),
         prompt=parameters.prompt,
@@ -121,3 +126,17 @@ def open_on_turbomind(
         alias=alias,
         most_at_once=parameters.max_concurrent_requests,
     )
+
+
+def _open(
+    info: CheckpointInfo, settings: EngineSettings, limits: ImageLimits, kept: Keeping, **options: Any
+) -> ClassifyEngine:
+    from fastinfer.engines.turbomind.opening import open_engine, preparation_of
+
+    if kept.isolate:
+        from fastinfer.engines.isolated.classify import IsolatedClassifyEngine
+
+        keywords = {"limits": limits, **options}
+        opener = Opener("classify", open_engine.__module__, open_engine.__name__, (info, settings), keywords)
+        return IsolatedClassifyEngine(opener, preparation=partial(preparation_of, info, limits), patience=kept.patience)
+    return open_engine(info, settings, limits=limits, **options)

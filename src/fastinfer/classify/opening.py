@@ -10,6 +10,7 @@ from fastinfer.classify.classifier import Classifier
 from fastinfer.classify.labels import check_labels
 from fastinfer.classify.on_llama import open_on_llama
 from fastinfer.classify.on_turbomind import open_on_turbomind
+from fastinfer.engines.isolated.policy import in_notebook, keeping
 from fastinfer.models import resolve_gguf
 from fastinfer.planning.fitting import OnOom, check_on_oom, open_fitting
 from fastinfer.preset_library import (
@@ -33,6 +34,9 @@ def classifier(
     strict: bool = False,
     on_oom: OnOom = "raise",
     alias: str | None = None,
+    isolate: bool | None = None,
+    step_timeout: float | None = None,
+    load_timeout: float | None = None,
     **changes: Any,
 ) -> Classifier:
     """Load a model for classification.
@@ -50,6 +54,14 @@ def classifier(
             an adjustment in the provenance.
         alias: the name it goes by in metrics and logs; None takes the preset's name, numbered where an open engine has
             that already.
+        isolate: run the engine in a process of its own. What ends that process (a native abort, a CUDA error, the
+            kernel where memory runs out) does not end this one: it is started again, and work of which nothing was seen
+            yet is repeated. None does so for TurboMind in a notebook,
+            whose kernel it would end.
+        step_timeout: seconds after which a step of the engine counts as hanging. Everyone who waits gets
+            EngineDeadError, which says where it stands; with ``isolate`` the engine is then started again. None takes
+            600 on a GPU and 3600 on a CPU.
+        load_timeout: with ``isolate``, seconds that loading may take; None takes 1800.
         **changes: parameters of the preset to change, as in ``preset.replace(**changes)``.
 
     Raises:
@@ -60,6 +72,8 @@ def classifier(
         EngineUnavailableError: the engine cannot run here, or not this model.
         PromptTooLongError: an image alone is longer than the preset's session_len.
         EngineOutOfMemoryError: there is not enough memory.
+        EngineDeadError: ``isolate``, and the engine's process died while it was loading.
+        RequestTimeoutError: loading took longer than ``load_timeout``.
         FastInferError: an open engine has this alias.
     """
     checked = None if labels is None else check_labels(labels)
@@ -69,15 +83,23 @@ def classifier(
     check_on_oom(on_oom, strict=strict)
     name, _ = default_model("classify", chosen, model)
     parameters = chosen.parameters
-    if isinstance(parameters, LlamaClassifyParameters):
+    on_llama = isinstance(parameters, LlamaClassifyParameters)
+    kept = keeping(
+        isolate,
+        step_timeout,
+        load_timeout,
+        on_gpu=not isinstance(parameters, LlamaClassifyParameters) or parameters.uses_gpu,
+        by_default=not on_llama and in_notebook(),
+    )
+    if on_llama:
         files = resolve_gguf(name)
 
     def open_with(fitting: Preset, adjustments: tuple[Adjustment, ...]) -> Classifier:
         used = fitting.parameters
         if isinstance(used, TurbomindClassifyParameters):
-            return open_on_turbomind(chosen, used, name, checked, adjustments, alias=called, strict=strict)
+            return open_on_turbomind(chosen, used, name, checked, adjustments, kept, alias=called, strict=strict)
         assert isinstance(used, LlamaClassifyParameters)
-        return open_on_llama(chosen, used, files, checked, adjustments, alias=called, strict=strict)
+        return open_on_llama(chosen, used, files, checked, adjustments, kept, alias=called, strict=strict)
 
     # TurboMind's own check comes first anyway, and is careful.
     first = isinstance(parameters, LlamaClassifyParameters) and parameters.uses_gpu

@@ -26,6 +26,7 @@ class EngineDescription:
         image_size: (width, height) in pixels that images are resized to, or None where the model takes any size.
         batched_images: several images are encoded in one pass.
         preparation: what is to be done to pixels before they are submitted; None where the engine takes pixels.
+        path: how it scores, for provenance; "" where there is but one way.
     """
 
     engine: str
@@ -33,6 +34,7 @@ class EngineDescription:
     image_size: tuple[int, int] | None
     batched_images: bool
     preparation: ImagePreparation | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +111,10 @@ class ClassifyEngine(Protocol):
 
     def go_by(self, alias: str) -> None:
         """Be called so in logs."""
+        ...
+
+    def limit_steps(self, seconds: float) -> None:
+        """Count as hanging, and as dead, where a step takes longer."""
         ...
 
     def check_process(self) -> None:

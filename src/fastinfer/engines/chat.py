@@ -352,6 +352,10 @@ class ChatEngine(Protocol):
         """Be called so in logs."""
         ...
 
+    def limit_steps(self, seconds: float) -> None:
+        """Count as hanging, and as dead, where a step takes longer."""
+        ...
+
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.
 

@@ -14,7 +14,7 @@ from fastinfer.engines.lifeline import Lifeline
 from fastinfer.errors import EngineDeadError
 from fastinfer.images.prepared import EngineImage
 
-__all__ = ["Core", "EngineHandle", "Queued", "fail", "fail_all", "take_batch"]
+__all__ = ["Core", "EngineHandle", "Queued", "answer", "fail", "fail_all", "take_batch"]
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +94,10 @@ class EngineHandle:
         """Be called so in logs."""
         self._core.life.alias = alias
 
+    def limit_steps(self, seconds: float) -> None:
+        """Count as hanging where a step takes longer."""
+        self._core.life.step_timeout = seconds
+
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.
 
@@ -148,6 +152,14 @@ def fail(future: Future[Scores], error: Exception) -> None:
         future.set_exception(error)
     except InvalidStateError:
         _log.debug("A request was cancelled or answered before it failed: %s", error)
+
+
+def answer(future: Future[Scores], scores: Scores) -> None:
+    """Answer, unless closing or the watchdog has given the request up meanwhile."""
+    try:
+        future.set_result(scores)
+    except InvalidStateError:
+        _log.debug("A request was computed after it had been given up.")
 
 
 def fail_all(futures: Iterable[Future[Scores]], cause: BaseException | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 from typing import Final
@@ -39,7 +40,9 @@ class Lifeline:
     Attributes:
         closed: the engine was closed.
         dead: what ended it, if something did.
+        hangs: a step of it takes longer than it may, and may never end.
         alias: what it is called in logs.
+        step_timeout: seconds that one step may take.
     """
 
     def __init__(self) -> None:
@@ -47,6 +50,8 @@ class Lifeline:
         self.alias = "an engine"
         self.closed = False
         self.dead: BaseException | None = None
+        self.hangs = False
+        self.step_timeout = math.inf
 
     @property
     def is_elsewhere(self) -> bool:

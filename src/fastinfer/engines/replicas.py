@@ -68,6 +68,11 @@ class ReplicatedEngine:
         for number, replica in enumerate(self._replicas, 1):
             replica.go_by(f"{alias}, replica {number}")
 
+    def limit_steps(self, seconds: float) -> None:
+        """Count a replica as hanging where a step of it takes longer."""
+        for replica in self._replicas:
+            replica.limit_steps(seconds)
+
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.
 

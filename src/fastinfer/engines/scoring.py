@@ -69,6 +69,7 @@ class LabelTrie:
         rows: tokens in all spans, one evaluation each for every image.
         depth: levels of spans.
         longest: tokens in the longest span.
+        labels: number of labels.
     """
 
     def __init__(self, labels: Sequence[Sequence[int]]) -> None:
@@ -91,8 +92,20 @@ class LabelTrie:
         self.rows = sum(_count(s) for s in self.spans)
         self.depth = max((s.depth for s in self.spans), default=0)
         self.longest = max((_longest(s) for s in self.spans), default=0)
+        self.labels = len(self._ends)
         self._start: Doubles = np.full(self.size, -np.inf)
         self._start[0] = 0.0
+
+    def tokens(self) -> list[list[int]]:
+        """The tokens of each label, of which an equal trie can be made."""
+        found: list[list[int]] = [[] for _ in self._ends]
+        waiting: list[tuple[Node, list[int]]] = [(self.root, [])]
+        while waiting:
+            node, path = waiting.pop()
+            if node.label >= 0:
+                found[node.label] = path
+            waiting += [(child, [*path, token]) for token, child in node.children.items()]
+        return found
 
     def start(self) -> Doubles:
         """Log-probabilities of the paths to all nodes, known only for the root yet; a new array."""

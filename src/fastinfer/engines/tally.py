@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from dataclasses import fields
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastinfer.errors import FastInferError
 
-__all__ = ["SECONDS", "SIZES", "ErrorCounts", "Histogram", "absorb", "keep"]
+__all__ = ["SECONDS", "SIZES", "ErrorCounts", "Histogram", "absorb", "add_growth", "as_json", "keep"]
 
 #: Upper bounds of the buckets of durations, in seconds: from a token of a small model to a reply of a large one.
 SECONDS: Final = (
@@ -58,12 +58,12 @@ class ErrorCounts:
 
     def add(self, error: BaseException, count: int = 1) -> None:
         """One more error, or several."""
-        self._add(type(error).__name__, count)
+        self.add_name(type(error).__name__, count)
 
     def absorb(self, other: ErrorCounts) -> None:
         """Add the errors of another one."""
         for name, count in other.by_type().items():
-            self._add(name, count)
+            self.add_name(name, count)
 
     def by_type(self) -> dict[str, int]:
         """The number of errors by the names of their classes."""
@@ -78,7 +78,8 @@ class ErrorCounts:
         if isinstance(error, FastInferError):
             self.add(error)
 
-    def _add(self, name: str, count: int) -> None:
+    def add_name(self, name: str, count: int) -> None:
+        """So many more errors of a class of this name."""
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + count
 
@@ -105,3 +106,41 @@ def absorb(into: _Value, other: _Value) -> _Value:
             join = field.metadata.get("join")
             setattr(into, field.name, join(mine, theirs) if join else mine + theirs)
     return into
+
+
+def as_json(tally: object) -> dict[str, Any]:
+    """The values of a tally for :func:`add_growth` in another process."""
+    values: dict[str, Any] = {}
+    for field in fields(tally):  # type: ignore[arg-type]
+        value = getattr(tally, field.name)
+        if isinstance(value, Histogram):
+            values[field.name] = {"counts": list(value.counts), "sum": value.sum}
+        else:
+            values[field.name] = value.by_type() if isinstance(value, ErrorCounts) else value
+    return values
+
+
+def add_growth(into: object, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+    """Add to a tally what another one of its class has counted between two looks at it.
+
+    Args:
+        into: changed in place.
+        before: what :func:`as_json` said at the first look; None for nothing.
+        after: at the second.
+    """
+    for field in fields(into):  # type: ignore[arg-type]
+        mine, now = getattr(into, field.name), after[field.name]
+        then = (before or {}).get(field.name)
+        if isinstance(mine, Histogram):
+            counts = then["counts"] if then else [0] * len(mine.counts)
+            grown = Histogram(mine.bounds)
+            grown.counts = [int(b) - int(a) for a, b in zip(counts, now["counts"], strict=True)]
+            grown.sum = now["sum"] - (then["sum"] if then else 0.0)
+            mine.absorb(grown)
+        elif isinstance(mine, ErrorCounts):
+            for name, count in now.items():
+                if count > (then or {}).get(name, 0):
+                    mine.add_name(name, count - (then or {}).get(name, 0))
+        else:
+            join = field.metadata.get("join")
+            setattr(into, field.name, join(mine, now) if join else mine + now - (then or 0))

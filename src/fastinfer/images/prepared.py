@@ -41,6 +41,10 @@ EngineImage: TypeAlias = Union["Pixels", PreparedImage]
 class ImagePreparation(Protocol):
     """What is done to pixels for an engine. Safe to use from several threads at once, and can be pickled."""
 
+    @property
+    def dtype(self) -> str:
+        """Of the numbers that it makes: ``bfloat16`` or ``float16``."""
+
     def prepare(self, pixels: Pixels) -> PreparedImage:
         """One image for the encoder.
 

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
-from fastinfer.engines.handle import EngineHandle, fail, fail_all, take_batch
+from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all, take_batch
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.llama.binding import VERSION
 from fastinfer.engines.llama.classify_config import LlamaClassifyConfig, context_shape, threads_of_workers
@@ -29,7 +30,8 @@ from fastinfer.engines.llama.devices import placement
 from fastinfer.engines.llama.forward import ForwardPass
 from fastinfer.engines.llama.model import LlamaModel, RenderedPrompt
 from fastinfer.engines.llama.vision import ImageEncoder, Prepared
-from fastinfer.errors import FastInferError, PromptTooLongError
+from fastinfer.engines.watchdog import Watch
+from fastinfer.errors import EngineDeadError, FastInferError, PromptTooLongError
 from fastinfer.images.prepared import EngineImage, PreparedImage
 
 __all__ = ["LlamaClassifyEngine"]
@@ -89,6 +91,10 @@ class _Core:
         self._busy = 0
         self.life = Lifeline()
         self._free_by: threading.Thread | None = None
+        self._batches: dict[_Worker, list[_Request]] = {}
+        #: Threads whose batch hangs; the last of them to go on after all frees the memory, where the engine was closed.
+        self._hanging: set[threading.Thread] = set()
+        self._free_late = False
         self._prompts: dict[tuple[str, str], RenderedPrompt] = {}
         on_gpu = config.n_gpu_layers != 0
         with ExitStack() as undo:
@@ -161,8 +167,12 @@ class _Core:
         fail_all((request.future for request in waiting), None)
         me = threading.current_thread()
         for thread in self._threads:
-            if thread is not me:
+            if thread is not me and thread not in self._hanging:
                 thread.join()
+        with self._condition:
+            if self._hanging:
+                self._free_late = first
+                return
         if first and me in self._threads:
             # The garbage collector runs in any thread, also in a worker's in the middle of a batch.
             self._free_by = me
@@ -172,11 +182,18 @@ class _Core:
 
     def _run(self, worker: _Worker) -> None:
         self._work(worker)
-        if self._free_by is threading.current_thread():
+        me = threading.current_thread()
+        with self._condition:
+            self._hanging.discard(me)
+            frees = self._free_by is me or (self._free_late and not self._hanging)
+        if frees:
             self._free.close()
 
     def _work(self, worker: _Worker) -> None:
+        watch = Watch(self.life, partial(self._give_up, worker))
         while batch := self._next_batch(worker):
+            self._batches[worker] = batch
+            watch.begin(f"A batch of {len(batch)} images")
             try:
                 with self._condition:
                     prompt = self._render(batch[0].task.prompt, batch[0].task.opening)
@@ -191,9 +208,20 @@ class _Core:
                 fail_all((request.future for request in batch), error)
                 return
             finally:
+                watch.end()
                 with self._condition:
                     self._busy -= 1
                     self._condition.notify_all()
+
+    def _give_up(self, worker: _Worker, error: EngineDeadError) -> None:
+        """A batch hangs: those who wait are told, from another thread than the one that hangs."""
+        with self._condition:
+            self._hanging.add(self._threads[self._workers.index(worker)])
+            waiting = [*self._batches[worker], *self._queue]
+            self._queue.clear()
+            self._condition.notify_all()
+        for request in waiting:
+            fail(request.future, EngineDeadError(error.message, hint=error.hint))
 
     def _next_batch(self, worker: _Worker) -> list[_Request]:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""
@@ -297,4 +325,4 @@ class _Worker:
                 batch=count,
                 prompt_tokens=prepared.n_tokens,
             )
-            request.future.set_result(scores)
+            answer(request.future, scores)

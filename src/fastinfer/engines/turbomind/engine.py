@@ -21,14 +21,15 @@ import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.branches import Branch, BranchWalk
-from fastinfer.engines.handle import EngineHandle, fail, fail_all
+from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.scoring import Node
 from fastinfer.engines.turbomind.binding import Outcome, Picture, Ticket, TurboMindModel
 from fastinfer.engines.turbomind.pictures import Preparation
 from fastinfer.engines.turbomind.prompt import PromptMaker, PromptTokens, request_too_long
 from fastinfer.engines.turbomind.rows import Rows, Wanted
-from fastinfer.errors import EngineError
+from fastinfer.engines.watchdog import Watch
+from fastinfer.errors import EngineDeadError, EngineError
 from fastinfer.images.prepared import EngineImage, PreparedImage
 
 __all__ = ["TurbomindClassifyEngine"]
@@ -75,6 +76,7 @@ class TurbomindClassifyEngine(EngineHandle):
             image_size=preparation.image_size,
             batched_images=True,
             preparation=preparation,
+            path=rows.path,
         )
         limits = _Limits(request_limit, in_flight, slots, label_tolerance)
         super().__init__(_Core(model, rows, prompts, limits, description))
@@ -167,6 +169,7 @@ class _Core:
         self._branches: deque[_Row] = deque()
         self._computing: set[Ticket] = set()
         self._collected: list[tuple[_Row, Outcome]] = []
+        self._watch = Watch(self.life, self._give_up)
         self._thread = threading.Thread(target=self._run, name="fastinfer-turbomind", daemon=True)
         self._thread.start()
 
@@ -201,6 +204,8 @@ class _Core:
             self._inbox.put(_Stop())
         if threading.current_thread() is self._thread:
             outlive(self._thread)
+        elif self.life.hangs:
+            self._thread.join(_PATIENCE)
         else:
             self._thread.join()
 
@@ -229,13 +234,35 @@ class _Core:
             _log.exception("%s: the engine has died.", self.life.alias)
             with self._lock:
                 self.life.dead = error
+            self._watch.end()
             self._end(error)
         else:
-            self._end(None)
+            self._watch.end()
+            self._end(self.life.dead)
+
+    def _give_up(self, error: EngineDeadError) -> None:
+        """TurboMind hangs: those who wait are told, from another thread than its own, which may hang with it."""
+        for request in self._waiting():
+            fail(request.future, EngineDeadError(error.message, hint=error.hint))
+        self._inbox.put(_Stop())
+
+    def _waiting(self) -> set[_Request]:
+        """The requests without an answer that the thread has taken, as well as another thread can see."""
+        while True:
+            try:
+                rows = [*self._images, *self._branches, *(ticket.subject for ticket in self._computing)]
+                return {row.request for row in (*rows, *(row for row, _ in self._collected))}
+            except RuntimeError:  # changed meanwhile: the thread is at work after all
+                continue
 
     def _work(self) -> None:
         while True:
             stop = False
+            # What is computed ends one by one: each end is a sign of life.
+            if self._computing:
+                self._watch.begin(f"TurboMind's work on {len(self._computing)} requests")
+            else:
+                self._watch.end()
             for item in self._next_items():
                 if isinstance(item, _Stop):
                     stop = True
@@ -337,7 +364,8 @@ class _Core:
 
     def _finish(self, request: _Request, labels: npt.NDArray[np.float64] | None, naming: Naming | None) -> None:
         now = time.perf_counter()
-        request.future.set_result(
+        answer(
+            request.future,
             Scores(
                 labels=labels,
                 naming=naming,
@@ -346,15 +374,12 @@ class _Core:
                 score_ms=(now - request.started) * 1e3,
                 batch=request.batch,
                 prompt_tokens=len(request.tokens),
-            )
+            ),
         )
 
     def _end(self, error: BaseException | None) -> None:
         """Answer everyone who waits, let TurboMind finish, and free the memory."""
-        waiting = {row.request for row in (*self._images, *self._branches)}
-        waiting |= {ticket.subject.request for ticket in self._computing}
-        waiting |= {row.request for row, _ in self._collected}
-        waiting |= {item for item in self._left() if isinstance(item, _Request)}
+        waiting = self._waiting() | {item for item in self._left() if isinstance(item, _Request)}
         fail_all((request.future for request in waiting), error)
         self._images.clear()
         self._branches.clear()

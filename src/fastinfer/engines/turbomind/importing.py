@@ -13,7 +13,7 @@ from typing import Final
 
 from fastinfer.errors import EngineUnavailableError
 
-__all__ = ["INSTALL_SUPPORTED", "import_lmdeploy"]
+__all__ = ["INSTALL_SUPPORTED", "check_installed", "import_lmdeploy"]
 
 #: The command that installs a version which all here was written for.
 INSTALL_SUPPORTED: Final = "pip install 'lmdeploy>=0.18,<0.19'"
@@ -44,13 +44,28 @@ def import_lmdeploy() -> ModuleType:
         # Its compiled dependencies raise OSError for a library that is missing, and others RuntimeError.
         except (ImportError, OSError, RuntimeError) as error:
             raise _unavailable(error) from error
-    version = str(lmdeploy.__version__)
+    _check_version(str(lmdeploy.__version__))
+    return lmdeploy
+
+
+def check_installed() -> None:
+    """Refuse where there is no LMDeploy, or an unsupported one, without importing it.
+
+    Raises:
+        EngineUnavailableError: LMDeploy is not installed, or is another version than 0.18.
+    """
+    version = _installed_version()
+    if version is None:
+        raise _unavailable(ModuleNotFoundError("No module named 'lmdeploy'", name="lmdeploy"))
+    _check_version(version)
+
+
+def _check_version(version: str) -> None:
     if not _is_supported(version):
         raise EngineUnavailableError(
             f"LMDeploy {version} is not supported.",
             hint=f"Install a supported version: {INSTALL_SUPPORTED}.",
         )
-    return lmdeploy
 
 
 def _unavailable(error: Exception) -> EngineUnavailableError:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastinfer.engines.base import ClassifyEngine
 from fastinfer.engines.turbomind.binding import open_model
@@ -13,8 +12,8 @@ from fastinfer.engines.turbomind.configs import engine_config
 from fastinfer.engines.turbomind.engine import TurbomindClassifyEngine
 from fastinfer.engines.turbomind.importing import import_lmdeploy
 from fastinfer.engines.turbomind.memory import check_memory
-from fastinfer.engines.turbomind.pictures import Preparation
-from fastinfer.engines.turbomind.pipeline import PIPELINE_PATH, open_pipeline
+from fastinfer.engines.turbomind.pictures import Preparation, preparation_for
+from fastinfer.engines.turbomind.pipeline import open_pipeline
 from fastinfer.engines.turbomind.pipeline_model import ImageLimits
 from fastinfer.engines.turbomind.prompt import PLACES, PromptMaker
 from fastinfer.engines.turbomind.rows import HiddenRows, Rows, ScoreRows
@@ -22,34 +21,30 @@ from fastinfer.engines.turbomind.settings import EngineSettings
 from fastinfer.errors import EngineUnavailableError
 from fastinfer.models import CheckpointInfo
 
-__all__ = ["Opened", "open_engine"]
+__all__ = ["open_engine", "preparation_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A running engine, and how it scores rows, for provenance."""
-
-    engine: ClassifyEngine
-    path: str
+def preparation_of(info: CheckpointInfo, limits: ImageLimits, dtype: str) -> Preparation | None:
+    """How images are prepared for a model that computes in ``dtype``; None where LMDeploy's pipeline has to do it."""
+    return preparation_for(
+        info, dtype=dtype, max_tiles=limits.max_tiles, min_pixels=limits.min_pixels, max_pixels=limits.max_pixels
+    )
 
 
 def open_engine(
     info: CheckpointInfo,
     settings: EngineSettings,
     *,
-    preparation: Callable[[str], Preparation | None],
     limits: ImageLimits,
     label_tolerance: float,
     trust_remote_code: bool,
-) -> Opened:
+) -> ClassifyEngine:
     """Load a model onto the GPUs of ``settings``; all that can be known without them has been checked.
 
     Args:
         info: the model.
         settings: what TurboMind gets.
-        preparation: how images are prepared, given the type that TurboMind computes in; None for a model whose images
-            LMDeploy's pipeline has to prepare.
-        limits: how large an image may be, for that pipeline.
+        limits: how large an image may be.
         label_tolerance: see :class:`fastinfer.engines.branches.BranchWalk`.
         trust_remote_code: run Python code that comes with the checkpoint.
 
@@ -69,15 +64,14 @@ def open_engine(
             f"torch {torch.__version__} cannot use the GPU that the driver sees.",
             hint="Install a torch for the driver's version of CUDA (nvidia-smi shows it), or update the driver.",
         )
-    direct = info.architecture in PLACES and preparation("bfloat16") is not None
+    direct = info.architecture in PLACES and preparation_of(info, limits, "bfloat16") is not None
     if not direct:
         info = replace(info, head=None)  # it is not kept a second time
     for device in settings.devices:
         free, _ = torch.cuda.mem_get_info(device)
         check_memory(info, settings, free=free, gpu=f"GPU {device} ({torch.cuda.get_device_name(device)})")
     if not direct:
-        pipeline = open_pipeline(info, settings, limits, trust_remote_code=trust_remote_code)
-        return Opened(pipeline, PIPELINE_PATH)
+        return open_pipeline(info, settings, limits, trust_remote_code=trust_remote_code)
     hidden = info.head is not None
     model = open_model(info.folder, engine_config(settings), trust_remote_code=trust_remote_code, hidden_rows=hidden)
     rows: Rows | None = None
@@ -88,9 +82,9 @@ def open_engine(
             if info.head is None
             else HiddenRows(info.head, model.dtype, settings.devices[0], prompts.end_tokens)
         )
-        prepared = preparation(model.pixel_dtype)
+        prepared = preparation_of(info, limits, model.pixel_dtype)
         assert prepared is not None  # as for bfloat16 above
-        engine = TurbomindClassifyEngine(
+        return TurbomindClassifyEngine(
             model,
             rows,
             prompts,
@@ -106,4 +100,3 @@ def open_engine(
             rows.close()
         model.close()
         raise
-    return Opened(engine, rows.path)

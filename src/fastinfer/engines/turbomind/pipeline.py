@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from PIL import Image
 from fastinfer.engines.answers import lead_after
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.branches import BranchWalk
-from fastinfer.engines.handle import EngineHandle, fail, fail_all, take_batch
+from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all, take_batch
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
 from fastinfer.engines.turbomind.importing import INSTALL_SUPPORTED
@@ -31,7 +31,8 @@ from fastinfer.engines.turbomind.pipeline_model import ImageLimits, LoadedPipeli
 from fastinfer.engines.turbomind.prompt import request_too_long
 from fastinfer.engines.turbomind.rows import ScoreRows, Wanted
 from fastinfer.engines.turbomind.settings import EngineSettings
-from fastinfer.errors import EngineError, LabelError, PromptTooLongError
+from fastinfer.engines.watchdog import Watch
+from fastinfer.errors import EngineDeadError, EngineError, LabelError, PromptTooLongError
 from fastinfer.images.prepared import EngineImage, PreparedImage
 from fastinfer.models import CheckpointInfo
 
@@ -92,6 +93,7 @@ class PipelineEngine(EngineHandle):
             device=", ".join(f"cuda:{device}" for device in settings.devices),
             image_size=None,
             batched_images=True,
+            path=PIPELINE_PATH,
         )
         super().__init__(_Core(pipe, answers, lead, settings, description))
 
@@ -123,6 +125,7 @@ class _Core:
         self._batch: list[_Request] = []
         # The tokenizer's settings change while it works.
         self._tokenizing = threading.Lock()
+        self._watch = Watch(self.life, self._give_up)
         self._thread = threading.Thread(target=self._run, name="fastinfer-pipeline", daemon=True)
         self._thread.start()
 
@@ -168,10 +171,14 @@ class _Core:
         died: BaseException | None = None
         try:
             while self._next_batch():
+                self._watch.begin(f"The pipeline's work on {len(self._batch)} images")
                 self._classify(self._batch)
+                self._watch.end()
         except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
             _log.exception("%s: the engine has died.", self.life.alias)
             died = error
+        finally:
+            self._watch.end()
         with self._condition:
             self.life.dead = died
             waiting = [*self._batch, *self._queue]
@@ -179,11 +186,20 @@ class _Core:
         fail_all((request.future for request in waiting), died)
         self._pipe.close()
 
+    def _give_up(self, error: EngineDeadError) -> None:
+        """A batch hangs: those who wait are told, from another thread than the one that hangs."""
+        with self._condition:
+            waiting = [*self._batch, *self._queue]
+            self._queue.clear()
+            self._condition.notify_all()
+        for request in waiting:
+            fail(request.future, EngineDeadError(error.message, hint=error.hint))
+
     def _next_batch(self) -> list[_Request]:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""
         with self._condition:
             self._batch = []
-            while not self.life.closed:
+            while not self.life.closed and not self.life.hangs:
                 if not self._queue:
                     self._condition.wait()
                 elif batch := take_batch(self._queue, self._most):
@@ -215,10 +231,7 @@ class _Core:
                 batch=len(batch),
                 prompt_tokens=response.input_token_len,
             )
-            try:
-                request.future.set_result(scores)
-            except InvalidStateError:
-                _log.debug("An image was classified after closing had given it up.")
+            answer(request.future, scores)
 
     def _check(self, response: Any, task: Task) -> None:
         """Refuse what LMDeploy could not answer, and what is longer than the preset allows."""

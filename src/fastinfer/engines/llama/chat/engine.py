@@ -29,6 +29,7 @@ from fastinfer.engines.llama.chat.viewer import Viewer, open_encoder
 from fastinfer.engines.llama.devices import placement, turn_cuda_graphs_off
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.engines.llama.vocabulary import Vocabulary
+from fastinfer.engines.watchdog import Watch
 from fastinfer.errors import (
     EngineDeadError,
     MessageError,
@@ -156,6 +157,10 @@ class LlamaChatEngine:
         """Be called so in logs."""
         self._core.go_by(alias)
 
+    def limit_steps(self, seconds: float) -> None:
+        """Count as hanging, and as dead, where a step takes longer."""
+        self._core.limit_steps(seconds)
+
     def check_process(self) -> None:
         """Refuse work in another process than the engine's own; takes no lock.
 
@@ -176,7 +181,7 @@ class _Core:
         self._inbox: deque[Request] = deque()
         self._numbers = itertools.count()
         self._users = self._waiters = 0
-        self._frees_itself = False
+        self._frees_itself = self._has_ended = False
         self._life = Lifeline()
         with ExitStack() as undo:
             where = placement(config.device, config.n_gpu_layers)
@@ -222,6 +227,7 @@ class _Core:
             + ("the device" if config.device_cut else "the CPU")
             + (f", images by {config.projector.name}" if config.projector is not None else "")
         )
+        self._watch = Watch(self._life, self._give_up)
         self._thread = threading.Thread(target=self._run, name="fastinfer-chat", daemon=True)
         self._thread.start()
 
@@ -340,6 +346,9 @@ class _Core:
     def go_by(self, alias: str) -> None:
         self._life.alias = alias
 
+    def limit_steps(self, seconds: float) -> None:
+        self._life.step_timeout = seconds
+
     def check_process(self) -> None:
         self._life.check_process()
 
@@ -354,6 +363,10 @@ class _Core:
             self._frees_itself = first
             outlive(self._thread)
             return
+        with self._condition:
+            if self._life.hangs and not self._has_ended:
+                self._frees_itself = first
+                return
         self._thread.join()
         if first:
             self._release()
@@ -368,7 +381,9 @@ class _Core:
         loop = self._loop
         try:
             while self._receive():
+                self._watch.begin("A step of the chat engine")
                 loop.step()
+                self._watch.end()
             error: Exception = EngineDeadError("The engine was closed before this request was finished.")
         except BaseException as cause:  # noqa: BLE001  nobody may be left waiting, whatever happened
             _log.exception("%s: the engine has died.", self._life.alias)
@@ -376,12 +391,37 @@ class _Core:
                 self._life.dead = cause
             error = EngineDeadError("The engine died while this request was running.", hint="Create a new one.")
             error.__cause__ = cause
+        finally:
+            self._watch.end()
+        if self._life.hangs:
+            self._end_late()
+            return
         with self._condition:
             loop.queue.extend(self._inbox)
             self._inbox.clear()
             self._condition.notify_all()
         loop.fail_all(error)
         if self._frees_itself:
+            self._release()
+
+    def _give_up(self, error: EngineDeadError) -> None:
+        """A step hangs: everyone who waits is told, from another thread than the one that hangs."""
+        loop = self._loop
+        with self._condition:
+            waiting = [*(r for r in list(loop.slots) if r is not None), *list(loop.queue), *self._inbox]
+            self._inbox.clear()
+            self._condition.notify_all()
+        for request in waiting:
+            loop.counters.failed += 1
+            loop.counters.errors.add(error)
+            request.sink.fail(EngineDeadError(error.message, hint=error.hint))
+
+    def _end_late(self) -> None:
+        """The step that hung has ended after all: everyone was told, and what is left is to free the memory."""
+        with self._condition:
+            self._has_ended = True
+            frees = self._frees_itself
+        if frees:
             self._release()
 
     def _gather(self) -> None:
@@ -393,7 +433,7 @@ class _Core:
     def _receive(self) -> bool:
         """Take over new requests, wait while there is nothing to do; False once the engine is closed."""
         with self._condition:
-            while not self._life.closed:
+            while not self._life.closed and not self._life.hangs:
                 if self._inbox:
                     self._loop.queue.extend(self._inbox)
                     self._inbox.clear()

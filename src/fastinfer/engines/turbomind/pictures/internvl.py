@@ -40,7 +40,7 @@ class InternVLPreparation:
         ValueError: an argument is out of its range.
     """
 
-    __slots__ = ("_grids", "_levels", "_side", "_thumbnail", "_tokens_per_tile", "image_size", "most_tokens")
+    __slots__ = ("_grids", "_levels", "_side", "_thumbnail", "_tokens_per_tile", "dtype", "image_size", "most_tokens")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class InternVLPreparation:
         self._side = side
         self._tokens_per_tile = tokens_per_tile
         self._thumbnail = thumbnail
+        self.dtype = dtype
         self._levels = PixelLevels(mean=mean, std=std, rescale=rescale, dtype=dtype)
         self._grids = _grids(min_tiles, max_tiles)
         self.image_size = side if max_tiles == 1 else None

@@ -45,7 +45,17 @@ class QwenVLPreparation:
         ValueError: an argument is out of its range.
     """
 
-    __slots__ = ("_levels", "_max_pixels", "_merge", "_min_pixels", "_patch", "_temporal", "image_size", "most_tokens")
+    __slots__ = (
+        "_levels",
+        "_max_pixels",
+        "_merge",
+        "_min_pixels",
+        "_patch",
+        "_temporal",
+        "dtype",
+        "image_size",
+        "most_tokens",
+    )
 
     def __init__(
         self,
@@ -71,6 +81,7 @@ class QwenVLPreparation:
         self._temporal = temporal
         self._min_pixels = min_pixels
         self._max_pixels = max_pixels
+        self.dtype = dtype
         self._levels = PixelLevels(mean=mean, std=std, rescale=rescale, dtype=dtype)
         self.image_size = None
         self.most_tokens = _most_tokens(patch * merge, min_pixels, max_pixels)

@@ -1,0 +1,9 @@
+"""Engines in processes of their own: what ends such a process ends neither the caller's nor, for long, the engine.
+
+``classify`` and ``chat`` are the engines as callers hold them, over ``supervisor``, which starts the process again when
+it dies and repeats what may be repeated. ``process`` is one such process, ``messages`` what goes through its socket,
+``failures`` errors on that way, ``memory`` what both sides see: images, and scores. ``child`` is the other side, with
+``serving`` for each kind of engine; ``opener`` says there which engine to open.
+"""
+
+from __future__ import annotations

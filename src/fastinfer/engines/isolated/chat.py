@@ -1,0 +1,338 @@
+"""Chat in a process of its own: prompts and replies go through a socket, images through shared memory."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from fastinfer.engines.chat import (
+    Delta,
+    Generation,
+    Outcome,
+    PlacedImage,
+    Sink,
+    Ticket,
+    TokenLogprob,
+    Vocabulary,
+)
+from fastinfer.engines.isolated.calls import call
+from fastinfer.engines.isolated.failures import read_failure
+from fastinfer.engines.isolated.memory import Arena
+from fastinfer.engines.isolated.messages import encode
+from fastinfer.engines.isolated.opener import Opener
+from fastinfer.engines.isolated.process import EngineProcess
+from fastinfer.engines.isolated.supervisor import Patience, Request, Supervisor
+from fastinfer.engines.isolated.vocabulary import IsolatedVocabulary
+from fastinfer.engines.llama.chat.counters import Counters, Occupancy
+from fastinfer.engines.tally import add_growth
+from fastinfer.errors import (
+    EngineError,
+    MessageError,
+    PromptTooLongError,
+    QueueFullError,
+    RequestCancelledError,
+    RequestTimeoutError,
+)
+from fastinfer.provenance import Adjustment
+
+__all__ = ["IsolatedChatEngine"]
+
+#: Seconds that a look at the engine's state may take; without an answer the last report counts.
+_GLANCE: Final = 2.0
+
+
+class IsolatedChatEngine:
+    """A :class:`fastinfer.engines.chat.ChatEngine` in another process, with the same replies and errors.
+
+    Where that process dies, it is started again. Requests of whose replies nothing has come yet are computed once more,
+    at most three times, the last time alone; the others fail with EngineDeadError.
+
+    Args:
+        opener: opens the engine, over there.
+        slots: conversations that it runs side by side.
+        max_queue: requests that may wait.
+        patience: how long things may take.
+
+    Raises:
+        FastInferError: what opening the engine raised.
+        EngineDeadError: the process died of it.
+    """
+
+    def __init__(self, opener: Opener, *, slots: int, max_queue: int, patience: Patience | None = None) -> None:
+        self._images = Arena(1 << 40)  # as many as there are requests, which the queue limits
+        self._patience = patience or Patience()
+        self._supervisor = Supervisor(opener, (self._images.descriptor,), self._patience)
+        self._finalizer = weakref.finalize(self, _close, self._supervisor, self._images)
+        self._slots, self._max_queue = slots, max_queue
+        self._keys = itertools.count()
+        self._counters = Counters()
+        self._seen: dict[str, Any] = {}
+        self._supervisor.report = weakref.WeakMethod(self._add)
+        self._supervisor.start()
+        facts = self._supervisor.facts
+        self.name: str = facts["name"]
+        self.limit: int = facts["limit"]
+        self.takes_images: bool = facts["takes_images"]
+        self.kernel_path: str = facts["kernel_path"]
+        self.adjustments = tuple(Adjustment(*difference) for difference in facts["adjustments"])
+        self._vocabulary = IsolatedVocabulary(self._supervisor, facts["vocabulary"], self._patience.load)
+        self._occupancy = Occupancy(*facts["occupancy"])
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its process; None where there is none at the moment."""
+        return self._supervisor.pid
+
+    @contextmanager
+    def vocabulary(self) -> Iterator[Vocabulary]:
+        """The model's vocabulary.
+
+        Raises:
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        self.check_process()
+        self._supervisor.life.check()
+        yield self._vocabulary
+
+    def show(self, tokens: Sequence[str]) -> None:
+        """Let these special tokens be part of replies' text, such as ``"<think>"``; before the first request."""
+        self.check_process()
+        self._supervisor.life.check()
+        self._supervisor.stand("show", {"op": "show", "tokens": list(tokens)})
+
+    def place(self, generation: Generation, images: Sequence[PlacedImage]) -> Generation:
+        """A generation with images in its prompt, preprocessed over there and now.
+
+        Raises:
+            ImageDecodeError: the model's preprocessing refuses an image.
+            PromptTooLongError: the model has to see an image at once that takes more tokens than are computed at once.
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        self.check_process()
+        pictures = _Pictures(generation.tokens, images, self._images, next(self._keys))
+        _, blob = call(
+            self._supervisor, "place", pictures.body(), blob=pictures.text.tobytes(), timeout=self._patience.load
+        )
+        return replace(generation, tokens=np.frombuffer(blob, np.int32), images=pictures)
+
+    def submit(self, generation: Generation, sink: Sink, *, wait: bool = False) -> Ticket:
+        """Queue a generation; what becomes of it goes to the sink.
+
+        Raises:
+            MessageError: the prompt has no tokens.
+            PromptTooLongError: the prompt leaves no room for a reply, however little else runs.
+            QueueFullError: the queue is full, and ``wait`` is false.
+            RequestTimeoutError: the queue was full until the deadline.
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        self.check_process()
+        tokens = len(generation.tokens)
+        if not tokens:
+            raise MessageError("The prompt is empty.")
+        if tokens >= self.limit:
+            raise PromptTooLongError(
+                f"The prompt has {tokens} tokens, and a prompt with its reply may have {self.limit}.",
+                tokens=tokens,
+                limit=self.limit,
+                hint="Shorten the conversation, or raise n_ctx.",
+            )
+        most = self._slots + self._max_queue
+        if wait:
+            if not self._supervisor.wait_for_end(most, generation.deadline):
+                raise RequestTimeoutError(
+                    "The request ran out of time while the queue was full.",
+                    hint="Raise timeout, or send fewer at once.",
+                )
+        elif self._supervisor.queued >= most:
+            raise QueueFullError(
+                f"{self._max_queue} requests are waiting already.",
+                hint="Wait for replies before sending more, use chat_many, or raise max_queue.",
+            )
+        request = _Chat(generation, sink, self._counters)
+        self._supervisor.ask(request)
+        return _Ticket(self._supervisor, request)
+
+    def slots(self) -> list[dict[str, Any]]:
+        """What each slot does, under llama-server's field names."""
+        idle = [{"id": index, "n_ctx": self.limit, "is_processing": False} for index in range(self._slots)]
+        found: list[dict[str, Any]] = self._glance("slots", idle)
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """Counters and gauges under llama-server's names."""
+        processing, deferred = self._glance("load", (0, self._supervisor.queued))
+        return self._counters.metrics(processing=processing, deferred=deferred)
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done so far, over all its processes; at most a second old."""
+        return self._counters
+
+    def occupancy(self) -> Occupancy:
+        """Its slots, and how much of the KV cache is used."""
+        return Occupancy(*self._glance("occupancy", (self._occupancy.slots, self._occupancy.cells, 0)))
+
+    def profile(self) -> dict[str, float]:
+        """Where the steps' time went: ``steps``, and seconds in llama.cpp and in all."""
+        self.check_process()
+        found: dict[str, float] = self._glance("profile", {})
+        return found
+
+    def go_by(self, alias: str) -> None:
+        """Be called so in logs."""
+        self._supervisor.life.alias = alias
+        self._supervisor.stand("alias", {"op": "alias", "alias": alias})
+
+    def limit_steps(self, seconds: float) -> None:
+        """Count as hanging where a step takes longer, or the process is silent for longer; it is started again then."""
+        self._supervisor.life.step_timeout = seconds
+        self._supervisor.stand("steps", {"op": "steps", "seconds": seconds})
+
+    def check_process(self) -> None:
+        """Refuse work in another process than the one that made this object; takes no lock.
+
+        Raises:
+            EngineDeadError: the process was forked after the engine was created.
+        """
+        self._supervisor.life.check_process()
+
+    def close(self) -> None:
+        """Fail what runs and waits with EngineDeadError, end the process. Idempotent, from any thread."""
+        self._finalizer()
+
+    def _glance(self, name: str, otherwise: Any) -> Any:
+        """What the engine says of its state, or what is to be said where it does not answer."""
+        self.check_process()
+        life = self._supervisor.life
+        if life.closed or life.dead is not None or not self._supervisor.is_running:
+            return otherwise
+        try:
+            return call(self._supervisor, name, timeout=_GLANCE)[0]
+        except (EngineError, RequestTimeoutError):
+            return otherwise
+
+    def _add(self, counters: dict[str, Any]) -> None:
+        """A process reports what it has counted; one that has just started begins at nothing again."""
+        if counters["pid"] != self._seen.get("pid"):
+            self._seen = {}
+        add_growth(self._counters, self._seen.get("counters"), counters["counters"])
+        self._seen = counters
+
+
+def _close(supervisor: Supervisor, images: Arena) -> None:
+    if not supervisor.life.is_elsewhere:
+        supervisor.close()
+        images.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """A submitted request."""
+
+    supervisor: Supervisor
+    request: _Chat
+
+    def cancel(self) -> None:
+        """Drop it soon; its sink fails with RequestCancelledError. Idempotent, takes no lock."""
+        if not self.request.is_over:
+            self.supervisor.cancel(self.request.number)
+
+
+class _Pictures:
+    """Images of a prompt in the memory that the process sees, as long as this object exists."""
+
+    def __init__(self, text: Any, images: Sequence[PlacedImage], arena: Arena, key: int) -> None:
+        self.text, self.key = np.ascontiguousarray(text, np.int32), key
+        self._places: list[dict[str, Any]] = []
+        offsets: list[int] = []
+        weakref.finalize(self, _give_all, arena, offsets).atexit = False
+        for image in images:
+            offset = arena.take(image.pixels.nbytes, always=True)
+            assert offset is not None
+            offsets.append(offset)
+            np.copyto(arena.array(offset, image.pixels.shape, np.uint8), image.pixels)
+            self._places.append({"at": image.at, "offset": offset, "shape": image.pixels.shape})
+
+    def body(self) -> dict[str, Any]:
+        return {"key": self.key, "images": self._places}
+
+
+def _give_all(arena: Arena, offsets: list[int]) -> None:
+    for offset in offsets:
+        arena.give_later(offset)
+
+
+class _Chat(Request):
+    is_queued = True
+
+    def __init__(self, generation: Generation, sink: Sink, counters: Counters) -> None:
+        super().__init__()
+        self._generation, self._sink, self._counters = generation, sink, counters
+        self.deadline = generation.deadline
+        self._has_begun = False
+
+    def prepare(self) -> bool:
+        return True
+
+    def message(self, process: EngineProcess) -> bytes:
+        generation = self._generation
+        pictures: _Pictures | None = generation.images
+        body = {
+            "op": "generate",
+            "id": self.number,
+            "sampling": asdict(generation.sampling),
+            "max_tokens": generation.max_tokens,
+            "stop": generation.stop,
+            "grammar": generation.grammar,
+            "grammar_after": generation.grammar_after,
+            "grammar_opening": generation.grammar_opening,
+            "logprobs": generation.logprobs,
+            # The clock is that of the machine, so the other process reads the same.
+            "deadline": generation.deadline,
+            "pictures": None if pictures is None else pictures.body(),
+        }
+        text = generation.tokens if pictures is None else pictures.text
+        return encode(body, np.ascontiguousarray(text, np.int32).tobytes())
+
+    def take(self, body: dict[str, Any], blob: bytes) -> bool:
+        if "delta" in body:
+            self._has_begun = True
+            self._sink.put(Delta(body["delta"], tuple(map(_logprob, body.get("logprobs", ())))))
+            return False
+        if "outcome" in body:
+            self._sink.finish(Outcome(**body["outcome"]))
+        elif "error" in body:
+            self._sink.fail(read_failure(body["error"]))
+        else:
+            self._counters.cancelled += 1
+            self._sink.fail(RequestCancelledError("The request was cancelled before it was begun."))
+        return True
+
+    @property
+    def is_repeatable(self) -> bool:
+        return not self._has_begun
+
+    def fail(self, error: Exception) -> None:
+        self._counters.failed += 1
+        self._counters.errors.add(error)
+        self._sink.fail(error)
+
+    def release(self) -> None:
+        """The images go with the generation."""
+        self._generation = replace(self._generation, images=None)
+
+
+def _logprob(entry: list[Any]) -> TokenLogprob:
+    token, data, logprob, top = entry
+    return TokenLogprob(token, bytes(data), _number(logprob), tuple((text, _number(p)) for text, p in top))
+
+
+def _number(value: float | None) -> float:
+    # JSON has no infinity; a probability of nothing comes as null.
+    return float("-inf") if value is None else value

@@ -1,0 +1,464 @@
+"""Keeps a process with an engine running, and what it was asked in order."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import pickle
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastinfer.engines.isolated.failures import EngineProcessError, read_failure
+from fastinfer.engines.isolated.messages import encode
+from fastinfer.engines.isolated.opener import Opener
+from fastinfer.engines.isolated.process import EngineProcess
+from fastinfer.engines.lifeline import Lifeline, outlive
+from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
+
+__all__ = ["Patience", "Request", "Supervisor"]
+
+_log = logging.getLogger(__name__)
+
+#: Deaths of the process after which a request that it was computing is repeated alone, and after which it is given up.
+_ALONE_AFTER: Final = 2
+_GIVEN_UP_AFTER: Final = 3
+#: Seconds between looks at deadlines while no process answers, and while one does.
+_TICK, _LOOK = 0.1, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long things may take, in seconds.
+
+    Attributes:
+        load: opening the engine.
+        close: the engine's own end, after which its process is ended by force.
+        back_off: before each new start after one that answered nothing; after the last of them the engine is dead.
+    """
+
+    load: float = 1800.0
+    close: float = 30.0
+    back_off: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0)
+
+
+class Request(ABC):
+    """Something that the process is asked. Its methods but for :meth:`prepare` are for the supervisor's thread.
+
+    Attributes:
+        number: by which answers name it.
+        deaths: of the process, while it was computing this.
+        is_over: it has had its last answer.
+        is_queued: it counts as one of the queue's.
+        deadline: ``time.monotonic()`` seconds at which it is too late even if no process runs, or None.
+    """
+
+    is_queued = False
+    deadline: float | None = None
+
+    def __init__(self) -> None:
+        self.number = -1
+        self.deaths = 0
+        self.is_over = False
+
+    @abstractmethod
+    def prepare(self) -> bool:
+        """Get ready to be sent; False where that has to wait for the end of others. Once it was True it stays so."""
+
+    @abstractmethod
+    def message(self, process: EngineProcess) -> bytes:
+        """What this process is sent."""
+
+    @abstractmethod
+    def take(self, body: dict[str, Any], blob: bytes) -> bool:
+        """An answer; returns whether it is the last one."""
+
+    @property
+    @abstractmethod
+    def is_repeatable(self) -> bool:
+        """Nobody has seen any of its results, so that it may be computed once more."""
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """There will be no answer."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """It is over, in whatever way: give back what it holds. Called once."""
+
+
+class Supervisor:
+    """Runs an engine in a process, starts that again when it dies, and repeats what may be repeated.
+
+    Args:
+        opener: the engine.
+        descriptors: of the memory that it shares.
+        patience: how long things may take.
+
+    Attributes:
+        life: whether the engine can still be used.
+        facts: what the engine is, as its process said.
+    """
+
+    def __init__(self, opener: Opener, descriptors: tuple[int, ...], patience: Patience) -> None:
+        self.life = Lifeline()
+        self.facts: dict[str, Any] = {}
+        self._opener, self._descriptors, self._patience = opener, descriptors, patience
+        self._condition = threading.Condition()
+        self._numbers = itertools.count()
+        self._requests: dict[int, Request] = {}
+        self._unsent: deque[Request] = deque()
+        self._sent: dict[int, Request] = {}
+        #: Numbers of requests that nobody waits for; the garbage collector may add one in any thread.
+        self._cancelled: deque[int] = deque()
+        #: What every new process is told first.
+        self._standing: dict[str, bytes] = {}
+        self._process: EngineProcess | None = None
+        self._is_ready = False
+        self._answered = self._queued = 0
+        self._started: Future[None] = Future()
+        #: Is called with what the process reports of itself.
+        self.report: weakref.WeakMethod[Any] | None = None
+        self._thread = threading.Thread(target=self._run, name="fastinfer-engine", daemon=True)
+
+    def start(self) -> None:
+        """Open the engine; waits until it can be used.
+
+        Raises:
+            FastInferError: what opening it raised in its process.
+            EngineDeadError: the process died of it.
+            RequestTimeoutError: it took longer than it may.
+        """
+        self._thread.start()
+        try:
+            self._started.result()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_running(self) -> bool:
+        """A process answers now."""
+        return self._is_ready
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number; None where there is none now."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def ask(self, request: Request) -> None:
+        """Send a request, now or when there is a process again.
+
+        Raises:
+            EngineDeadError: the engine was closed, has died, or belongs to another process.
+        """
+        self.life.check_process()
+        request.prepare()
+        with self._condition:
+            try:
+                self.life.check()
+            except BaseException:
+                request.is_over = True
+                request.release()
+                raise
+            request.number = next(self._numbers)
+            self._requests[request.number] = request
+            self._unsent.append(request)
+            self._queued += request.is_queued
+            self._dispatch()
+
+    def cancel(self, number: int) -> None:
+        """Let a request end soon. Takes no lock."""
+        self._cancelled.append(number)
+        process = self._process
+        if process is not None:
+            process.wake()
+
+    def stand(self, name: str, body: dict[str, Any]) -> None:
+        """Tell the process something without an answer, and every later process too; replaces what had this name."""
+        data = encode(body)
+        with self._condition:
+            self._standing[name] = data
+            if self._is_ready and self._process is not None:
+                self._process.send(data)
+
+    def wait_for_end(self, most: int, deadline: float | None) -> bool:
+        """Wait until fewer than ``most`` requests are in the queue; False where the deadline passes first."""
+        with self._condition:
+            while self._queued >= most:
+                self.life.check()
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._condition.wait(left)
+            self.life.check()
+            return True
+
+    @property
+    def queued(self) -> int:
+        """Requests in the queue that have no last answer yet."""
+        return self._queued
+
+    def close(self) -> None:
+        """End the process and fail what waits. Idempotent, from any thread."""
+        if self.life.is_elsewhere:
+            return
+        with self._condition:
+            self.life.closed = True
+            self._condition.notify_all()
+        process = self._process
+        if process is not None:
+            process.wake()
+        if threading.current_thread() is self._thread:
+            outlive(self._thread)
+        elif self._thread.ident is not None:
+            self._thread.join()
+
+    # The thread.
+
+    def _run(self) -> None:
+        fruitless = 0
+        cause: BaseException | None = None
+        try:
+            while not self.life.closed and self.life.dead is None:
+                self._answered = 0
+                cause = self._live()
+                if cause is None:
+                    break
+                if not self._started.done():
+                    self._started.set_exception(cause)
+                    self.life.dead = cause
+                    break
+                fruitless = 0 if self._answered else fruitless + 1
+                if fruitless >= len(self._patience.back_off):
+                    _log.error("%s: its process died %d times in a row.", self.life.alias, fruitless)
+                    self.life.dead = cause
+                    break
+                _log.warning("%s: starting again. %s", self.life.alias, cause)
+                self._rest(self._patience.back_off[fruitless])
+        except BaseException as error:  # noqa: BLE001  nobody may be left waiting, whatever happened
+            _log.exception("%s: the engine has died.", self.life.alias)
+            self.life.dead = cause = error
+        finally:
+            self._end(None if self.life.dead is None else cause)
+
+    def _live(self) -> FastInferError | None:
+        """The life of one process: what it died of, or None where the engine was closed."""
+        try:
+            process = EngineProcess(self._descriptors)
+        except FastInferError as error:
+            return error
+        self._process = process
+        patience = self._patience.close
+        try:
+            why = self._attend(process)
+            if why is not None:
+                patience = 1.0
+        except BaseException:
+            patience = 0.0
+            raise
+        finally:
+            with self._condition:
+                self._is_ready = False
+                self._process = None
+            if self.life.closed:
+                self._fail_all(None)
+            ended = process.end(patience)
+        if why is None:
+            return None
+        return self._bury(why if isinstance(why, FastInferError) else _dead(why or ended, process))
+
+    def _attend(self, process: EngineProcess) -> FastInferError | str | None:
+        """Serve a process until it ends; why, "" where its end says it, None where the engine was closed."""
+        begun = heard = time.monotonic()
+        process.send(
+            encode(
+                {
+                    "op": "open",
+                    "alias": self.life.alias,
+                    "log_level": logging.getLogger("fastinfer").getEffectiveLevel(),
+                },
+                pickle.dumps(self._opener),
+            )
+        )
+        while not self.life.closed:
+            self._sort_out_cancelled()
+            if not self._is_ready:
+                self._expire()
+            messages = process.receive(_LOOK if self._is_ready else _TICK)
+            if messages is None:
+                return ""
+            now = time.monotonic()
+            heard = now if messages else heard
+            for body, blob in messages:
+                error = self._take(process, body, blob)
+                if error is not None:
+                    return error
+            if not self._is_ready and now - begun > self._patience.load:
+                process.abort()
+                return RequestTimeoutError(
+                    f"The engine was not open after {self._patience.load:g} s.", hint="Raise load_timeout."
+                )
+            if self._is_ready and now - heard > self.life.step_timeout:
+                process.abort()
+                return f"was silent for {self.life.step_timeout:g} s and was ended"
+        return None
+
+    def _take(self, process: EngineProcess, body: dict[str, Any], blob: bytes) -> FastInferError | str | None:
+        """One message; returns why the process has to end, if it has to."""
+        number = body.get("id")
+        if number is not None:
+            request = self._sent.get(number)
+            if request is not None and request.take(body, blob):
+                self._answered += 1
+                self._finish(request)
+        elif "ready" in body:
+            self.facts = body["ready"]
+            with self._condition:
+                for data in self._standing.values():
+                    process.send(data)
+                self._is_ready = True
+                self._dispatch()
+            if not self._started.done():
+                self._started.set_result(None)
+        elif "failed" in body:
+            error = read_failure(body["failed"])
+            if isinstance(error, FastInferError):
+                return error
+            return f"could not open the engine ({type(error).__name__}: {error}) and ended"
+        elif "overdue" in body:
+            _log.error("%s: %s", self.life.alias, body["overdue"])
+            process.abort()
+            return f"was ended, because {body['overdue']}"
+        elif "log" in body:
+            level, name, text = body["log"]
+            logging.getLogger(str(name)).log(int(level), "%s", text)
+        elif "report" in body and self.report is not None and (report := self.report()) is not None:
+            report(body["report"])
+        return None
+
+    def _dispatch(self) -> None:
+        """Send what can be sent; with the condition held."""
+        process = self._process
+        if not self._is_ready or process is None:
+            return
+        while self._unsent:
+            request = self._unsent[0]
+            # Who may be what kills the process is computed alone.
+            if self._sent and (
+                request.deaths >= _ALONE_AFTER or any(r.deaths >= _ALONE_AFTER for r in self._sent.values())
+            ):
+                return
+            if not request.is_over and not request.prepare():
+                return
+            self._unsent.popleft()
+            if not request.is_over:
+                self._sent[request.number] = request
+                process.send(request.message(process))
+
+    def _finish(self, request: Request) -> None:
+        with self._condition:
+            if request.is_over:
+                return
+            request.is_over = True
+            self._requests.pop(request.number, None)
+            self._sent.pop(request.number, None)
+            self._queued -= request.is_queued
+            request.release()
+            self._dispatch()
+            self._condition.notify_all()
+
+    def _sort_out_cancelled(self) -> None:
+        while self._cancelled:
+            request = self._requests.get(number := self._cancelled.popleft())
+            if request is None:
+                continue
+            with self._condition:
+                sent, process = number in self._sent, self._process
+            if sent and process is not None:
+                process.send(encode({"op": "cancel", "id": number}))
+            elif not sent and request.take({"cancelled": True}, b""):
+                self._finish(request)
+
+    def _expire(self) -> None:
+        """Fail what is too late while no process runs that would do it."""
+        now = time.monotonic()
+        for request in list(self._requests.values()):
+            if request.deadline is not None and request.deadline < now:
+                late = RequestTimeoutError(
+                    "The request ran out of time while the engine's process was starting.",
+                    hint="Raise timeout, or look at why it had to start again.",
+                )
+                request.fail(late)
+                self._finish(request)
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.life.closed and (left := until - time.monotonic()) > 0:
+            with self._condition:
+                self._condition.wait(min(left, _TICK))
+            self._sort_out_cancelled()
+            self._expire()
+
+    def _bury(self, cause: FastInferError) -> FastInferError:
+        """Decide what becomes of the requests that a process has left."""
+        with self._condition:
+            left = sorted(self._sent.values(), key=lambda request: request.number)
+            self._sent.clear()
+        again: list[Request] = []
+        for request in left:
+            request.deaths += 1
+            if request.is_repeatable and request.deaths < _GIVEN_UP_AFTER:
+                again.append(request)
+            else:
+                request.fail(_lost(cause, request))
+                self._finish(request)
+        with self._condition:
+            # The suspects last, so that others are not kept waiting by them.
+            waiting = [*self._unsent, *again]
+            self._unsent = deque(sorted(waiting, key=lambda r: (r.deaths >= _ALONE_AFTER, r.number)))
+        return cause
+
+    def _fail_all(self, cause: BaseException | None) -> None:
+        with self._condition:
+            requests = list(self._requests.values())
+        for request in requests:
+            error = EngineDeadError(
+                "The engine was closed before this request was finished." if cause is None else "The engine has died.",
+                hint=None if cause is None else "Create a new one.",
+            )
+            error.__cause__ = cause
+            request.fail(error)
+            self._finish(request)
+
+    def _end(self, cause: BaseException | None) -> None:
+        self._fail_all(cause)
+        if not self._started.done():
+            self._started.set_exception(EngineDeadError("The engine was closed while it was opened."))
+        with self._condition:
+            self._condition.notify_all()
+
+
+def _dead(why: str, process: EngineProcess) -> EngineDeadError:
+    error = EngineDeadError(f"The engine's process {why}.", hint="Its last lines are in this error's cause.")
+    error.__cause__ = EngineProcessError(process.last_lines or "it has written nothing")
+    return error
+
+
+def _lost(cause: FastInferError, request: Request) -> EngineDeadError:
+    if request.deaths >= _GIVEN_UP_AFTER:
+        message = (
+            f"The engine died each of the {request.deaths} times that it computed this, the last time alone. "
+            f"{cause.message}"
+        )
+    else:
+        message = f"The engine died while it computed this. {cause.message}"
+    error = EngineDeadError(message, hint="Others are not affected: the engine was started again.")
+    error.__cause__ = cause.__cause__ or cause
+    return error
