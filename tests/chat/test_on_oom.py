@@ -21,7 +21,7 @@ LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the lim
 IN_LITTLE_MEMORY = """
 import json, resource, sys
 import fastinfer
-import fastinfer.engines.llama.chat
+import fastinfer.engines.llama.chat.engine
 from fastinfer.errors import FastInferError
 asked = json.loads(sys.argv[1])
 pages = int(open("/proc/self/statm").read().split()[0])

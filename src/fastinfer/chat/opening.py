@@ -52,7 +52,8 @@ def llm(
             that already.
         isolate: run the engine in a process of its own. What ends that process (a native abort, a CUDA error, the
             kernel where memory runs out) does not end this one: it is started again, and work of which nothing was seen
-            yet is repeated. None does so never: the default is False.
+            yet is repeated. None takes FASTINFER_ISOLATE (1 or 0),
+            and without that variable False.
         step_timeout: seconds after which a step of the engine counts as hanging. Everyone who waits gets
             EngineDeadError, which says where it stands; with ``isolate`` the engine is then started again. None takes
             600 on a GPU and 3600 on a CPU.

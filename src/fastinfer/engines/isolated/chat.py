@@ -181,7 +181,7 @@ class IsolatedChatEngine:
     def profile(self) -> dict[str, float]:
         """Where the steps' time went: ``steps``, and seconds in llama.cpp and in all."""
         self.check_process()
-        found: dict[str, float] = self._glance("profile", {})
+        found: dict[str, float] = self._glance("profile", self._counters.profile(graphs_reused=0))
         return found
 
     def go_by(self, alias: str) -> None:
@@ -208,9 +208,8 @@ class IsolatedChatEngine:
 
     def _glance(self, name: str, otherwise: Any) -> Any:
         """What the engine says of its state, or what is to be said where it does not answer."""
-        self.check_process()
         life = self._supervisor.life
-        if life.closed or life.dead is not None or not self._supervisor.is_running:
+        if life.is_elsewhere or life.closed or life.dead is not None or not self._supervisor.is_running:
             return otherwise
         try:
             return call(self._supervisor, name, timeout=_GLANCE)[0]
@@ -283,10 +282,14 @@ class _Chat(Request):
     def message(self, process: EngineProcess) -> bytes:
         generation = self._generation
         pictures: _Pictures | None = generation.images
+        sampling = asdict(generation.sampling)
+        biases = sampling.pop("logit_bias")
         body = {
             "op": "generate",
             "id": self.number,
-            "sampling": asdict(generation.sampling),
+            "sampling": sampling,
+            # JSON has no infinity, which forbids a token.
+            "biases": [[token, repr(float(bias))] for token, bias in biases],
             "max_tokens": generation.max_tokens,
             "stop": generation.stop,
             "grammar": generation.grammar,

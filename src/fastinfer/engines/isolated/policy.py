@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,9 @@ IN_PROCESS_OF_ITS_OWN: Final = ", in a process of its own"
 _STEP_ON_GPU: Final = 600.0
 _STEP_ON_CPU: Final = 3600.0
 _LOAD: Final = 1800.0
+#: Decides where the caller leaves it open.
+_VARIABLE: Final = "FASTINFER_ISOLATE"
+_VALUES: Final = {"": None, "0": False, "1": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,15 @@ def keeping(
     """What the caller asked for, checked, with what is left out filled in.
 
     Args:
-        isolate: as asked for; None leaves it to ``by_default``.
+        isolate: as asked for; None leaves it to the environment variable FASTINFER_ISOLATE, which is 1 or 0, and
+            without that to ``by_default``.
         step_timeout, load_timeout: seconds; None takes the default.
         on_gpu: the engine computes on a GPU.
         by_default: isolate.
 
     Raises:
-        PresetError: a time is no positive number, or ``load_timeout`` is for an engine in this process.
+        PresetError: a time is no positive number, ``load_timeout`` is for an engine in this process, or the variable is
+            neither 1 nor 0.
         EngineUnavailableError: ``isolate``, on a system where it is not supported.
     """
     if isolate is not None and not isinstance(isolate, bool):
@@ -63,6 +69,7 @@ def keeping(
             isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf
         ):
             raise PresetError(f"{name} is {seconds!r}.", hint="It is a number of seconds above 0.")
+    isolate = _from_environment() if isolate is None else isolate
     windows = sys.platform == "win32"
     if isolate and windows:
         raise EngineUnavailableError(
@@ -76,6 +83,13 @@ def keeping(
             hint="Add isolate=True, or leave it out.",
         )
     return Keeping(chosen, step_timeout or (_STEP_ON_GPU if on_gpu else _STEP_ON_CPU), load_timeout or _LOAD)
+
+
+def _from_environment() -> bool | None:
+    value = os.environ.get(_VARIABLE, "")
+    if value not in _VALUES:
+        raise PresetError(f"{_VARIABLE} is {value!r}.", hint="It is 1, 0, or not set.")
+    return _VALUES[value]
 
 
 def in_notebook() -> bool:

@@ -144,10 +144,14 @@ class EngineProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_WORDS)
 
-    def end(self, patience: float) -> str:
-        """Let it end by itself, after so many seconds by force, free everything, and say how it ended."""
+    def hang_up(self) -> None:
+        """Let it end by itself; what it still says can be received."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+
+    def end(self, patience: float) -> str:
+        """Let it end by itself, after so many seconds by force, free everything, and say how it ended."""
+        self.hang_up()
         try:
             code = self._process.wait(patience)
         except subprocess.TimeoutExpired:

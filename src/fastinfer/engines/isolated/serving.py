@@ -20,6 +20,7 @@ from fastinfer.engines.isolated.memory import SharedView
 from fastinfer.engines.isolated.vocabulary import describe
 from fastinfer.engines.scoring import LabelTrie
 from fastinfer.engines.tally import as_json
+from fastinfer.errors import EngineDeadError
 from fastinfer.images.prepared import EngineImage, PreparedImage
 
 __all__ = ["ChatServer", "ClassifyServer", "Server"]
@@ -57,6 +58,13 @@ class Server(ABC):
     def report(self) -> dict[str, Any] | None:
         """What the engine has counted, as JSON, with the number of this process; None where the parent counts."""
 
+    def refuse(self, error: BaseException, body: dict[str, Any]) -> None:
+        """Answer with an error; where the engine has died of it, say so, so that this process is replaced."""
+        if isinstance(error, EngineDeadError):
+            self._send({"died": write_failure(error)})
+        else:
+            self._send({**body, "error": write_failure(error)})
+
     def take(self, body: dict[str, Any], blob: bytes) -> None:
         """Do what a message says."""
         if body["op"] == "call":
@@ -69,7 +77,7 @@ class Server(ABC):
         try:
             result, bytes_ = getattr(self, f"_call_{body['name']}")(blob, *body["arguments"])
         except Exception as error:  # noqa: BLE001  whoever asked gets it, whatever it is
-            self._send({"id": number, "error": write_failure(error)})
+            self.refuse(error, {"id": number})
         else:
             self._send({"id": number, "result": result}, bytes_)
 
@@ -140,7 +148,7 @@ class ClassifyServer(Server):
                 futures = [self._engine.submit(image, task) for image in images]
         except Exception as error:  # noqa: BLE001  whoever asked gets it, whatever it is
             for index in range(len(images)):
-                self._send({"id": number, "n": index, "error": write_failure(error)})
+                self.refuse(error, {"id": number, "n": index})
             return
         self._futures[number] = futures
         left = itertools.count(len(futures) - 1, -1)
@@ -168,7 +176,7 @@ class ClassifyServer(Server):
             return
         error = future.exception()
         if error is not None:
-            self._send({"id": number, "n": index, "error": write_failure(error)})
+            self.refuse(error, {"id": number, "n": index})
             return
         scores = future.result()
         naming = scores.naming
@@ -267,11 +275,10 @@ class ChatServer(Server):
 
     def _do_generate(self, body: dict[str, Any], blob: bytes) -> None:
         number, pictures = body["id"], body["pictures"]
-        sampling = body["sampling"]
-        sampling["logit_bias"] = tuple((token, bias) for token, bias in sampling["logit_bias"])
+        biases = tuple((token, float(bias)) for token, bias in body["biases"])
         generation = Generation(
             tokens=np.frombuffer(blob, np.int32),
-            sampling=Sampling(**sampling),
+            sampling=Sampling(**body["sampling"], logit_bias=biases),
             max_tokens=body["max_tokens"],
             stop=tuple(body["stop"]),
             grammar=body["grammar"],
@@ -280,7 +287,7 @@ class ChatServer(Server):
             logprobs=body["logprobs"],
             deadline=body["deadline"],
         )
-        sink = _Sink(number, self._send, self._tickets)
+        sink = _Sink(number, self, self._send, self._tickets)
         try:
             if pictures is not None:
                 placed = self._placed.pop(pictures["key"], None)
@@ -305,8 +312,8 @@ class ChatServer(Server):
 class _Sink:
     """Sends a reply on as it comes."""
 
-    def __init__(self, number: int, send: Send, tickets: dict[int, Ticket]) -> None:
-        self._number, self._send, self._tickets = number, send, tickets
+    def __init__(self, number: int, server: Server, send: Send, tickets: dict[int, Ticket]) -> None:
+        self._number, self._server, self._send, self._tickets = number, server, send, tickets
         self._is_over = False
 
     def submitted(self) -> None:
@@ -320,12 +327,13 @@ class _Sink:
         self._send(body)
 
     def finish(self, outcome: Outcome) -> None:
-        self._end({"outcome": asdict(outcome)})
+        self._end()
+        self._send({"id": self._number, "outcome": asdict(outcome)})
 
     def fail(self, error: Exception) -> None:
-        self._end({"error": write_failure(error)})
+        self._end()
+        self._server.refuse(error, {"id": self._number})
 
-    def _end(self, body: dict[str, Any]) -> None:
+    def _end(self) -> None:
         self._is_over = True
         self._tickets.pop(self._number, None)
-        self._send({"id": self._number, **body})

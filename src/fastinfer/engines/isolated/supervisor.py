@@ -269,6 +269,7 @@ class Supervisor:
                 self._process = None
             if self.life.closed:
                 self._fail_all(None)
+                self._hear_out(process)
             ended = process.end(patience)
         if why is None:
             return None
@@ -310,6 +311,18 @@ class Supervisor:
                 return f"was silent for {self.life.step_timeout:g} s and was ended"
         return None
 
+    def _hear_out(self, process: EngineProcess) -> None:
+        """Let an engine that is closed end by itself, and take what it has counted at last."""
+        process.hang_up()
+        until = time.monotonic() + self._patience.close
+        while (left := until - time.monotonic()) > 0:
+            messages = process.receive(left)
+            if messages is None:
+                return
+            for body, blob in messages:
+                if "id" not in body:
+                    self._take(process, body, blob)
+
     def _take(self, process: EngineProcess, body: dict[str, Any], blob: bytes) -> FastInferError | str | None:
         """One message; returns why the process has to end, if it has to."""
         number = body.get("id")
@@ -332,6 +345,9 @@ class Supervisor:
             if isinstance(error, FastInferError):
                 return error
             return f"could not open the engine ({type(error).__name__}: {error}) and ended"
+        elif "died" in body:
+            error = read_failure(body["died"])
+            return f"had an engine that died ({error.__cause__ or error}) and was ended"
         elif "overdue" in body:
             _log.error("%s: %s", self.life.alias, body["overdue"])
             process.abort()

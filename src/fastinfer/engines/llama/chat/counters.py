@@ -90,6 +90,17 @@ class Counters:
         }
         return {f"llamacpp:{name}": value for name, value in values.items()}
 
+    def profile(self, *, graphs_reused: float) -> dict[str, float]:
+        """Where the steps' time went."""
+        return {
+            "steps": self.steps,
+            "graphs_reused": graphs_reused,
+            "decode_seconds": self.decode_seconds,
+            "wait_seconds": self.wait_seconds,
+            "sample_seconds": self.sample_seconds,
+            "step_seconds": self.step_seconds,
+        }
+
 
 def slot_state(index: int, n_ctx: int, request: Request | None) -> dict[str, Any]:
     """A slot under llama-server's field names."""

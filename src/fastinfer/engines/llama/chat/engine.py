@@ -334,14 +334,7 @@ class _Core:
         counters = self._loop.counters
         with self._condition:
             reused = self._context.graphs_reused if not self._life.closed else 0
-        return {
-            "steps": counters.steps,
-            "graphs_reused": reused,
-            "decode_seconds": counters.decode_seconds,
-            "wait_seconds": counters.wait_seconds,
-            "sample_seconds": counters.sample_seconds,
-            "step_seconds": counters.step_seconds,
-        }
+        return counters.profile(graphs_reused=reused)
 
     def go_by(self, alias: str) -> None:
         self._life.alias = alias
