@@ -32,6 +32,7 @@ from fastinfer.engines.isolated.vocabulary import IsolatedVocabulary
 from fastinfer.engines.llama.chat.counters import Counters, Occupancy
 from fastinfer.engines.tally import add_growth
 from fastinfer.errors import (
+    EngineDeadError,
     EngineError,
     MessageError,
     PromptTooLongError,
@@ -51,7 +52,7 @@ class IsolatedChatEngine:
     """A :class:`fastinfer.engines.chat.ChatEngine` in another process, with the same replies and errors.
 
     Where that process dies, it is started again. Requests of whose replies nothing has come yet are computed once more,
-    at most three times, the last time alone; the others fail with EngineDeadError.
+    at most three times (twice where it hung), the last time alone; the others fail with EngineDeadError.
 
     Args:
         opener: opens the engine, over there.
@@ -74,7 +75,11 @@ class IsolatedChatEngine:
         self._counters = Counters()
         self._seen: dict[str, Any] = {}
         self._supervisor.report = weakref.WeakMethod(self._add)
-        self._supervisor.start()
+        try:
+            self._supervisor.start()
+        except BaseException:
+            self.close()
+            raise
         facts = self._supervisor.facts
         self.name: str = facts["name"]
         self.limit: int = facts["limit"]
@@ -253,7 +258,8 @@ class _Pictures:
         weakref.finalize(self, _give_all, arena, offsets).atexit = False
         for image in images:
             offset = arena.take(image.pixels.nbytes, always=True)
-            assert offset is not None
+            if offset is None:
+                raise EngineDeadError("The engine was closed.", hint="Create a new one.")
             offsets.append(offset)
             np.copyto(arena.array(offset, image.pixels.shape, np.uint8), image.pixels)
             self._places.append({"at": image.at, "offset": offset, "shape": image.pixels.shape})

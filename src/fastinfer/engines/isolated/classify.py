@@ -36,8 +36,8 @@ KEPT_TASKS: Final = 64
 class IsolatedClassifyEngine:
     """A :class:`fastinfer.engines.base.GroupingEngine` in another process, with the same results and errors.
 
-    Where that process dies, it is started again, and what it was computing is computed once more: at most three times,
-    the last time alone, so that an image that kills it fails without its siblings.
+    Where that process dies, it is started again, and what it was computing is computed once more: at most three times
+    (twice where it hung), the last time alone, so that an image that kills it fails without its siblings.
 
     Args:
         opener: opens the engine, over there.
@@ -64,7 +64,11 @@ class IsolatedClassifyEngine:
         self._lock = threading.Lock()
         self._tasks: OrderedDict[Task, int] = OrderedDict()
         self._last_task = 0
-        self._supervisor.start()
+        try:
+            self._supervisor.start()
+        except BaseException:
+            self.close()
+            raise
         facts = self._supervisor.facts
         dtype, size = facts["dtype"], facts["image_size"]
         self._description = EngineDescription(

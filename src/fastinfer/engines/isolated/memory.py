@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from fastinfer.errors import EngineDeadError
+
 __all__ = ["Arena", "SharedView"]
 
 #: Bytes that places are rounded up to.
@@ -42,11 +44,16 @@ class Arena:
         self.descriptor = _anonymous_file()
 
     def take(self, size: int, *, always: bool = False) -> int | None:
-        """The offset of a place for so many bytes, or None where all places are taken; never None with ``always``."""
+        """The offset of a place for so many bytes.
+
+        None where all places are taken and not ``always``, and where the memory was given back.
+        """
         while self._returned:
             self.give(self._returned.popleft())
         size = max(_GRAIN, -(-size // _GRAIN) * _GRAIN)
         with self._lock:
+            if self.descriptor < 0:
+                return None
             if self._used and self._used + size > self._most and not always:
                 return None
             for index, (offset, room) in enumerate(self._free):
@@ -74,7 +81,8 @@ class Arena:
 
     def array(self, offset: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A place as an array; not to be used any more once it was given back."""
-        assert self._map is not None
+        if self._map is None:
+            raise EngineDeadError("The engine was closed.", hint="Create a new one.")
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
 
@@ -84,6 +92,7 @@ class Arena:
             if self.descriptor >= 0:
                 os.close(self.descriptor)
                 self.descriptor = -1
+                self._map = None  # it has a descriptor of its own
 
     def _grow(self, size: int) -> int:
         start = self._capacity

@@ -25,9 +25,11 @@ __all__ = ["Patience", "Request", "Supervisor"]
 
 _log = logging.getLogger(__name__)
 
-#: Deaths of the process after which a request that it was computing is repeated alone, and after which it is given up.
-_ALONE_AFTER: Final = 2
-_GIVEN_UP_AFTER: Final = 3
+#: How suspicious a request has to be to be repeated alone, and to be given up. It becomes so by the deaths of processes
+#: that were computing it: by 1, and by 2 where the process hung, since each time costs as long as a step may take.
+_ALONE: Final = 2
+_GIVEN_UP: Final = 3
+_HUNG: Final = 2
 #: Seconds between looks at deadlines while no process answers, and while one does.
 _TICK, _LOOK = 0.1, 1.0
 
@@ -52,7 +54,8 @@ class Request(ABC):
 
     Attributes:
         number: by which answers name it.
-        deaths: of the process, while it was computing this.
+        deaths: of processes that were computing this.
+        suspicion: how much this may be what they died of.
         is_over: it has had its last answer.
         is_queued: it counts as one of the queue's.
         deadline: ``time.monotonic()`` seconds at which it is too late even if no process runs, or None.
@@ -63,7 +66,7 @@ class Request(ABC):
 
     def __init__(self) -> None:
         self.number = -1
-        self.deaths = 0
+        self.deaths = self.suspicion = 0
         self.is_over = False
 
     @abstractmethod
@@ -119,7 +122,7 @@ class Supervisor:
         #: What every new process is told first.
         self._standing: dict[str, bytes] = {}
         self._process: EngineProcess | None = None
-        self._is_ready = False
+        self._is_ready = self._hung = False
         self._answered = self._queued = 0
         self._started: Future[None] = Future()
         #: Is called with what the process reports of itself.
@@ -159,6 +162,7 @@ class Supervisor:
             EngineDeadError: the engine was closed, has died, or belongs to another process.
         """
         self.life.check_process()
+        self.life.check()
         request.prepare()
         with self._condition:
             try:
@@ -254,7 +258,7 @@ class Supervisor:
             process = EngineProcess(self._descriptors)
         except FastInferError as error:
             return error
-        self._process = process
+        self._process, self._hung = process, False
         patience = self._patience.close
         try:
             why = self._attend(process)
@@ -273,7 +277,8 @@ class Supervisor:
             ended = process.end(patience)
         if why is None:
             return None
-        return self._bury(why if isinstance(why, FastInferError) else _dead(why or ended, process))
+        died_of = why if isinstance(why, FastInferError) else _dead(why or ended, process)
+        return self._bury(died_of, hung=self._hung)
 
     def _attend(self, process: EngineProcess) -> FastInferError | str | None:
         """Serve a process until it ends; why, "" where its end says it, None where the engine was closed."""
@@ -283,7 +288,7 @@ class Supervisor:
                 {
                     "op": "open",
                     "alias": self.life.alias,
-                    "log_level": logging.getLogger("fastinfer").getEffectiveLevel(),
+                    "log_level": _log_level(),
                 },
                 pickle.dumps(self._opener),
             )
@@ -308,6 +313,7 @@ class Supervisor:
                 )
             if self._is_ready and now - heard > self.life.step_timeout:
                 process.abort()
+                self._hung = True
                 return f"was silent for {self.life.step_timeout:g} s and was ended"
         return None
 
@@ -351,6 +357,7 @@ class Supervisor:
         elif "overdue" in body:
             _log.error("%s: %s", self.life.alias, body["overdue"])
             process.abort()
+            self._hung = True
             return f"was ended, because {body['overdue']}"
         elif "log" in body:
             level, name, text = body["log"]
@@ -367,9 +374,7 @@ class Supervisor:
         while self._unsent:
             request = self._unsent[0]
             # Who may be what kills the process is computed alone.
-            if self._sent and (
-                request.deaths >= _ALONE_AFTER or any(r.deaths >= _ALONE_AFTER for r in self._sent.values())
-            ):
+            if self._sent and any(r.suspicion >= _ALONE for r in (request, *self._sent.values())):
                 return
             if not request.is_over and not request.prepare():
                 return
@@ -422,7 +427,7 @@ class Supervisor:
             self._sort_out_cancelled()
             self._expire()
 
-    def _bury(self, cause: FastInferError) -> FastInferError:
+    def _bury(self, cause: FastInferError, *, hung: bool) -> FastInferError:
         """Decide what becomes of the requests that a process has left."""
         with self._condition:
             left = sorted(self._sent.values(), key=lambda request: request.number)
@@ -430,7 +435,8 @@ class Supervisor:
         again: list[Request] = []
         for request in left:
             request.deaths += 1
-            if request.is_repeatable and request.deaths < _GIVEN_UP_AFTER:
+            request.suspicion += _HUNG if hung else 1
+            if request.is_repeatable and request.suspicion < _GIVEN_UP:
                 again.append(request)
             else:
                 request.fail(_lost(cause, request))
@@ -438,7 +444,7 @@ class Supervisor:
         with self._condition:
             # The suspects last, so that others are not kept waiting by them.
             waiting = [*self._unsent, *again]
-            self._unsent = deque(sorted(waiting, key=lambda r: (r.deaths >= _ALONE_AFTER, r.number)))
+            self._unsent = deque(sorted(waiting, key=lambda r: (r.suspicion >= _ALONE, r.number)))
         return cause
 
     def _fail_all(self, cause: BaseException | None) -> None:
@@ -461,6 +467,12 @@ class Supervisor:
             self._condition.notify_all()
 
 
+def _log_level() -> int:
+    """The lowest level that a logger of this library takes; what it says over there is sorted out here."""
+    names = [name for name in logging.Logger.manager.loggerDict if name.split(".")[0] == "fastinfer"]
+    return min(logging.getLogger(name).getEffectiveLevel() for name in ("fastinfer", *names))
+
+
 def _dead(why: str, process: EngineProcess) -> EngineDeadError:
     error = EngineDeadError(f"The engine's process {why}.", hint="Its last lines are in this error's cause.")
     error.__cause__ = EngineProcessError(process.last_lines or "it has written nothing")
@@ -468,7 +480,7 @@ def _dead(why: str, process: EngineProcess) -> EngineDeadError:
 
 
 def _lost(cause: FastInferError, request: Request) -> EngineDeadError:
-    if request.deaths >= _GIVEN_UP_AFTER:
+    if request.suspicion >= _GIVEN_UP:
         message = (
             f"The engine died each of the {request.deaths} times that it computed this, the last time alone. "
             f"{cause.message}"
