@@ -20,6 +20,7 @@ from fastinfer.models import GgufTensor, check_gguf
 Make = Callable[..., bytes]
 EMBEDDED = sorted((Path(fastinfer.models.__file__).parent / "embedded").glob("*.gguf"))
 F32, Q8_0 = 0, 8
+UNKNOWN = ("n", (8,), 99, 0)
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +149,10 @@ def raw(key: str, code: int, body: bytes = b"") -> dict[str, object]:
         ({"tensors": [("n", (8,), F32, 0), ("o", (8,), F32, 0)]}, "not where it has to be"),
         ({"tensors": [("n", (80,), F32, 0)]}, "incomplete: tensor 'n'"),
         ({"tensors": [("n", (1 << 60,), F32, 0)]}, "incomplete: tensor 'n'"),
-        ({"tensors": [("n", (8,), 99, 0), ("o", (8,), F32, 1 << 60)]}, "incomplete: tensor 'o'"),
+        ({"tensors": [UNKNOWN, ("o", (8,), F32, 1 << 60)]}, "incomplete: tensor 'o'"),
+        ({"tensors": [UNKNOWN, ("o", (8,), 99, 64), ("p", (8,), F32, 32)]}, "'p' is not where it has to be"),
+        ({"tensors": [UNKNOWN, ("o", (8,), F32, 64), ("p", (8,), F32, 64)]}, "'p' is not where it has to be"),
+        ({"tensors": [UNKNOWN, ("o", (8,), F32, 64), ("p", (8,), F32, 128)]}, "'p' is not where it has to be"),
     ],
 )
 def test_files_that_contradict_themselves(

@@ -268,10 +268,11 @@ def _read_tensor(reader: HeaderReader, name: str, what: str) -> GgufTensor:
 
 
 def _check_places(reader: HeaderReader, tensors: list[GgufTensor], data_offset: int, alignment: int) -> None:
-    # llama.cpp wants the tensors one after the other, each padded to the alignment.
-    expected: int | None = 0
+    # llama.cpp wants the tensors one after the other, each padded to the alignment. Behind one whose length is not
+    # known here may be any gap, but what follows does not lie before it.
+    least, is_exact = 0, True
     for tensor in tensors:
-        if tensor.offset % alignment or tensor.offset != (tensor.offset if expected is None else expected):
+        if tensor.offset % alignment or tensor.offset < least or (is_exact and tensor.offset > least):
             raise damaged(reader.path, f"tensor {tensor.name!r} is not where it has to be, at offset {tensor.offset}")
         end = data_offset + tensor.offset + (tensor.size or 0)
         if end > reader.size:
@@ -279,7 +280,4 @@ def _check_places(reader: HeaderReader, tensors: list[GgufTensor], data_offset: 
                 reader.path,
                 f"incomplete: tensor {tensor.name!r} ends at byte {end}, but the file at byte {reader.size}",
             )
-        if tensor.size is None:
-            expected = None
-        elif expected is not None:
-            expected += -(-tensor.size // alignment) * alignment
+        least, is_exact = tensor.offset + -(-(tensor.size or 0) // alignment) * alignment, tensor.size is not None
