@@ -84,6 +84,51 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "j")
 
 
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, i{} FROM n"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE results; CREATE VIEW results (configuration, content, error, row) AS " + ENDLESS.format(", i, i"),
+        f"CREATE TRIGGER t AFTER INSERT ON results BEGIN INSERT INTO outputs {ENDLESS.format('')}; END",
+        "CREATE TABLE more (a)",
+        "DROP TABLE files; CREATE TABLE files (path, size, modified, content AS (zeroblob(1000000000)))",
+        "CREATE INDEX i ON results (row)",
+    ],
+)
+def test_a_journal_with_other_tables_views_or_triggers_is_refused(tmp_path: Path, statement: str) -> None:
+    Journal(tmp_path / "j").close()
+    database = sqlite3.connect(tmp_path / "j")
+    database.executescript(statement)
+    database.close()
+    with pytest.raises(FastInferError, match="is damaged, or not the journal of a job"):
+        Journal(tmp_path / "j")
+
+
+@pytest.mark.parametrize("row", ["[]", "7", "null", "{", 7, b"{}\xff", '{"a": NaN}'])
+def test_a_row_that_is_no_object_is_damage(tmp_path: Path, row: object) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.begin(ONE)
+        journal._database.execute("INSERT INTO results VALUES (?, ?, NULL, ?)", (ONE.key, CONTENT, row))
+        with pytest.raises(FastInferError, match="is damaged"):
+            journal.find(CONTENT)
+
+
+def test_what_is_known_of_a_file_or_an_output_is_of_the_right_type_or_damage(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.begin(ONE)
+        journal.add([Stored.of(CONTENT, Outcome({}))])
+        journal._database.execute("INSERT INTO files VALUES (?, 'large', 1.5, ?)", (b"/a", CONTENT))
+        with pytest.raises(FastInferError, match="is damaged"):
+            journal.file(b"/a")
+        journal.made(CONTENT)
+        for content in ("[]", "7", "{"):
+            journal._database.execute("UPDATE configurations SET content = ?", (content,))
+            with pytest.raises(FastInferError, match="is damaged"):
+                journal.maker(CONTENT)
+
+
 def test_a_damaged_journal_is_an_error_and_no_traceback(engine: Any, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     fastinfer.run(photos, output, using=engine)

@@ -71,9 +71,12 @@ class Stored(NamedTuple):
         """The outcome again.
 
         Raises:
-            ValueError: the row is no JSON.
+            ValueError: the row is no JSON object, or the error no name.
         """
-        return Outcome(orjson.loads(self.row), self.error)
+        row = orjson.loads(self.row)
+        if not isinstance(row, dict) or not isinstance(self.error, str | None):
+            raise ValueError(f"a row is {type(row).__name__}, and its error {type(self.error).__name__}")
+        return Outcome(row, self.error)
 
 
 class Journal:
@@ -118,6 +121,8 @@ class Journal:
 
     def _prepare(self) -> None:
         ask = self._database.execute
+        # The file may be from anywhere: nothing in it is to be run.
+        ask("PRAGMA trusted_schema = OFF")
         # Held until the file is closed. Taken in one step: of two that first read and then write, neither could.
         ask("PRAGMA locking_mode = EXCLUSIVE")
         ask("BEGIN EXCLUSIVE")
@@ -142,8 +147,14 @@ class Journal:
                     ask(statement)
                 ask(f"PRAGMA application_id = {_APPLICATION}")
                 ask(f"PRAGMA user_version = {_VERSION}")
-        elif ask("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        elif not self._has_our_tables() or ask("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise self._damaged()
+
+    def _has_our_tables(self) -> bool:
+        """Whether there are our tables and nothing else, such as a view that never ends in the place of one."""
+        ours = {_folded(statement) for statement in _TABLES.split(";")} - {""}
+        found = self._database.execute("SELECT type, sql FROM sqlite_master").fetchmany(len(ours) + 1)
+        return {_folded(str(sql)) for kind, sql in found if kind == "table"} == ours and len(found) == len(ours)
 
     def begin(self, configuration: Configuration) -> None:
         """Use the results of this configuration from now on."""
@@ -212,7 +223,12 @@ class Journal:
                 " WHERE path = ? AND results.configuration = ?",
                 (path, self._key),
             ).fetchone()
-        return None if found is None else FileState(*found)
+        if found is None:
+            return None
+        state = FileState(*found)
+        if not (type(state.size) is type(state.modified) is int and type(state.content) is bytes):
+            raise self._damaged()
+        return state
 
     def remember(self, path: bytes, state: FileState) -> None:
         """Keep what a file was; written down with the next results."""
@@ -231,7 +247,12 @@ class Journal:
             found = self._database.execute(
                 "SELECT content FROM configurations JOIN outputs ON configuration = key WHERE digest = ?", (digest,)
             ).fetchone()
-            return None if found is None else Configuration.of(json.loads(found[0]))
+            if found is None:
+                return None
+            content = json.loads(str(found[0]))
+            if not isinstance(content, dict):
+                raise self._damaged()
+            return Configuration.of(content)
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""
@@ -262,7 +283,7 @@ class Journal:
         """Errors of SQLite, and of JSON that is none, as errors of the journal."""
         try:
             yield
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, ValueError, MemoryError, RecursionError) as error:
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> FastInferError:
@@ -274,7 +295,7 @@ class Journal:
             )
         if isinstance(error, sqlite3.OperationalError):
             return self._unusable(text)
-        return self._damaged()
+        return self._damaged()  # also a MemoryError: SQLite takes what damaged pages say for sizes
 
     def _unusable(self, why: str) -> FastInferError:
         return FastInferError(
@@ -287,3 +308,7 @@ class Journal:
             f"{self.path} is damaged, or not the journal of a job.",
             hint="Delete it to compute everything again, or choose another output.",
         )
+
+
+def _folded(statement: str) -> str:
+    return " ".join(statement.split())
