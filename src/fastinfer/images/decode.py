@@ -23,17 +23,22 @@ __all__ = ["check_size", "decode", "decoding", "upright_rgb"]
 _WITH_ORIENTATION = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
 
 # What Pillow's readers and decoders raise on damaged data (a UnicodeDecodeError is a ValueError, a NotImplementedError
-# a RuntimeError). The tests mutate files of every format to show that there is no other.
+# a RuntimeError). Its readers are Python that takes a file's fields for what they should be: a field of another type
+# (the offset of a TIFF file's pixels may be a float) is what any operation makes of it. The tests and the fuzzing
+# target "images" change files of every format to show that there is no other.
 _DATA_FAULTS = (
     OSError,
     SyntaxError,
     ValueError,
     MemoryError,
-    OverflowError,
+    ArithmeticError,
     EOFError,
     RuntimeError,  # the AVIF decoder
     struct.error,
     Image.DecompressionBombError,
+    TypeError,
+    LookupError,
+    AttributeError,
 )
 
 
