@@ -12,7 +12,7 @@ PRESET ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-LINT_PATHS := src tests benchmarks training
+LINT_PATHS := src tests benchmarks training fuzzing
 
 .PHONY: demo chat test coverage lint types setup native clean
 
