@@ -58,7 +58,7 @@ def check(data: bytes) -> None:
             try:
                 preset = preset_in(layers, kind, name)
             except PresetError as error:
-                assert name in error.message
+                assert str(file) in error.message
                 continue
             assert preset.replace() == preset
             assert len(preset.explain().rows) >= len(preset.to_dict()["parameters"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fastinfer.errors import MessageError, ModelLoadError
-from fastinfer.prompts import ChatTemplate, sandbox
+from fastinfer.prompts import ChatTemplate
+from fastinfer.prompts.limits import MAX_CHARACTERS
 
 __all__ = ["WORDS", "check", "seeds"]
 
@@ -56,4 +57,4 @@ def check(data: bytes) -> None:
         assert error.hint
         return
     text.encode()
-    assert len(text) <= sandbox.MAX_CHARACTERS
+    assert len(text) <= MAX_CHARACTERS

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
 
 from fastinfer.errors import MessageError, ModelLoadError
-from fastinfer.prompts import ChatTemplate
-from fastinfer.prompts import sandbox as sandbox_module
+from fastinfer.prompts import ChatTemplate, limits
 
 USER = {"role": "user", "content": "hello"}
 SYSTEM = {"role": "system", "content": "be kind"}
@@ -215,7 +215,7 @@ ENDLESS = [
 
 @pytest.mark.parametrize("source", ENDLESS)
 def test_a_template_without_end_is_ended(monkeypatch, source):
-    monkeypatch.setattr(sandbox_module, "MAX_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0.3)
     began = time.monotonic()
     with pytest.raises(MessageError):
         render(PLAIN + "{% if go %}" + source + "{% endif %}", [USER], go=True)
@@ -231,3 +231,105 @@ def test_ordinary_arithmetic_goes_on_working():
 def test_a_template_nested_beyond_reason_is_refused():
     with pytest.raises(ModelLoadError):
         ChatTemplate("{{ " + "(" * 20000 + ")" * 20000 + " }}")
+
+
+BIG = "{% set a = 'x' * 1000000 %}"
+TWICE = "{% for i in range(60) %}{% set n.a = [n.a, n.a] %}{% set n.b = [n.b, n.b] %}{% endfor %}"
+NESTED = "{% set n = namespace(a=['x'], b=['x']) %}" + TWICE
+OUT_OF_PROPORTION = [
+    "{{ a | join(a) }}", "{{ a.join(['x'] * 100000) }}", "{{ a | replace('x', a) }}", "{{ a.replace('', a) }}",
+    "{% set n = namespace(s='xx') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "{{ ('%9999d' * 100000) % ([1] * 100000) }}", "{{ ('%s' * 100000) | format(a) }}", "{{ '%s' % ([a] * 1000000) }}",
+    "{{ '{:>1000000000}'.format('x') }}", "{{ '{:{w}}'.format('x', w='1000000000') }}",
+    "{{ ('{0}' * 1000000).format(a) }}", "{{ (5).to_bytes(1000000000, 'big') }}", "{{ a.translate({120: a}) }}",
+    "{{ ('\t' * 1000000).expandtabs(1000000) }}", "{{ a | map('center', 1000000) | list }}",
+    "{{ ('\n' * 1000000) | indent(1000000, blank=true) }}", "{{ [a] * 1000000 }}", "{{ strftime_now('%c' * 1000000) }}",
+    "{{ ([['x'] * 1000] * 100000) | sum(start=[]) }}",
+    "{% macro f(n) %}{% for i in range(99999) %}{{ a }}{% endfor %}{% endmacro %}{{ f(1) }}",
+]  # fmt: skip
+ENDLESSLY_NESTED = [
+    "{{ n.a }}", "{{ n.a | tojson }}", "{{ n.a ~ '' }}", "{{ n.a | string }}", "{{ [n.a] | join }}", "{{ n.a == n.b }}",
+    "{{ n.a in [n.b] }}", "{{ n.a is eq n.b }}", "{{ [n.a] | select('eq', n.b) | list }}", "{{ [n.a].index(n.b) }}",
+    "{{ [n.a, n.b] | sort }}", "{{ '{}'.format(n.a) }}", "{{ n }}", "{{ dict(a=n.a).values() }}",
+    "{% set _ = n.a.append(n.a) %}{% set _ = n.b.append(n.b) %}{{ n.a == n.b }}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", [BIG + b for b in OUT_OF_PROPORTION] + [NESTED + b for b in ENDLESSLY_NESTED])
+def test_what_would_take_gigabytes_or_centuries_is_refused_and_the_next_call_works(source):
+    template = ChatTemplate("{% if go %}" + source + "{% endif %}" + PLAIN)
+    began = time.monotonic()
+    with pytest.raises(MessageError, match=r"too large|refused|MiB|too long"):
+        template.render([USER], go=True)
+    assert time.monotonic() - began < 5
+    assert template.render([USER]) == "[user]hello[assistant]"
+
+
+def test_keys_of_keys_are_not_hashed_for_ever():
+    source = "{% set n = namespace(a=('x',)) %}{% for i in range(60) %}{% set n.a = (n.a, n.a) %}{% endfor %}"
+    with pytest.raises(MessageError, match="too large"):
+        render(PLAIN + "{% if go %}" + source + "{{ {n.a: 1} }}{% endif %}", [USER], go=True)
+
+
+HOLDING = [
+    "{% set l = [] %}{% for i in range(99999) %}{% set _ = l.append('x' * 10000000) %}{% endfor %}",
+    "{% set l = [] %}{% for i in range(99999) %}{% set _ = l.append([1] * 1000000) %}{% endfor %}",
+    "{% set l = [] %}{% for i in range(99999) %}{% set _ = l.append(a[1:]) %}{% endfor %}",
+    "{% set l = [] %}{% for i in range(999) %}{% set _ = l.append(('ab,' * 1000000).split(',')) %}{% endfor %}",
+    "{% macro f(n) %}{{ 'x' * 10000000 }}{{ f(n) }}{% endmacro %}{{ f(1) }}",
+    "{% set l = [] %}{% for i in range(999) %}{% set b %}{{ a ~ a }}{% endset %}{% set _ = l.append(b) %}{% endfor %}",
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts kibibytes as Linux does")
+def test_a_template_that_holds_on_to_a_gigabyte_is_ended_before_and_lets_go(run_python):
+    code = f"""
+import gc, resource
+from fastinfer.errors import MessageError
+from fastinfer.prompts import ChatTemplate
+gc.disable()  # what it made is not left to the garbage collector
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for source in {HOLDING!r}:
+    template = ChatTemplate("{{% if go %}}" + {BIG!r} + source + "{{% endif %}}" + {PLAIN!r})
+    try:
+        template.render([{USER!r}], go=True)
+    except MessageError as error:
+        assert "more than 256 MiB" in str(error), error
+    else:
+        raise SystemExit("it was rendered")
+    assert template.render([{USER!r}]) == "[user]hello[assistant]"
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 600
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ a }}" * 60_000, "{{ '" + "x" * 300_000 + "' }}", "{% if a %}" * 3000 + "{% endif %}" * 3000,
+     "{{ " + "[" * 3000 + "]" * 3000 + " }}", "{{ 1" + " + 1" * 5000 + " }}", "{{ " + "not " * 5000 + "a }}",
+     "{{ 'x' | center(999999) | list | map('center', 999999) | join }}" * 3],
+    ids=["long", "a huge literal", "deep blocks", "deep lists", "a long sum", "a long negation", "constants"],
+)  # fmt: skip
+def test_what_takes_long_to_compile_is_refused_or_compiled_in_moments(source):
+    began = time.monotonic()
+    try:
+        ChatTemplate("{% if go %}" + source + "{% endif %}" + PLAIN)
+    except ModelLoadError as error:
+        assert error.hint  # noqa: PT017 - some are, by their length or depth; how deep Python goes is its own business
+    assert time.monotonic() - began < 10
+
+
+def test_what_templates_of_models_do_is_within_the_limits():
+    many = [dict(USER, content="x" * 1000), {"role": "assistant", "content": "y" * 1000}] * 300
+    collecting = "{% set n.s = n.s + m.content %}{% set n.l = n.l + [m] %}{% endfor %}"
+    got = render("{% set n = namespace(s='', l=[]) %}" + EACH + collecting + "{{ n.s }}{{ n.l | length }}{{ 5000000 | string }}", many)
+    assert len(got) == 600_000 + 3 + 7
+    assert render("{{ nothing | default(5000000) }}{{ '{:,}'.format(5000000) }}{{ '%d' % 5000000 }}", [USER]) == (
+        "50000005,000,0005000000"
+    )
+    assert render("{{ messages | map(attribute='content') | join(', ') }}{{ ['a', 'b'] | join }}", [USER]) == "helloab"
+    assert render("{{ 'a' ~ 1 ~ none ~ [1] }}{{ 'aaa' | replace('a', 'b', 2) }}{{ 'a\nb' | indent(2) }}", [USER]) == (
+        "a1None[1]bbaa\n  b"
+    )

@@ -5,12 +5,10 @@ The variables and filters are those of Transformers, which templates are written
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import ContextVar
+import sys
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from traceback import clear_frames
 from typing import Any, NoReturn
 
 from jinja2 import Template, TemplateError, nodes
@@ -18,13 +16,17 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import pass_context
+from jinja2.visitor import NodeTransformer
+
+from .bounded import check_call, check_format, check_operation, checked, compared, concatenated, filters, tests, tilde
+from .limits import MAX_CHARACTERS, charge, check_time, limited, paid
 
 __all__ = ["FAILURES", "compile_template", "render_template"]
 
-MAX_SECONDS = 10.0
-MAX_CHARACTERS = 16 << 20
-_MAX_NUMBER = 1_000_000
-_WIDTH = re.compile(r"\*|\d{5}")
+#: Of a template's source; those of models have some ten thousand.
+MAX_SOURCE = 1 << 18
+_LONGEST_DATE = 256
 
 #: What a template can raise, by itself or through Python's own methods.
 FAILURES = (
@@ -38,8 +40,7 @@ FAILURES = (
     MemoryError,
     AssertionError,
 )
-
-_deadline: ContextVar[float] = ContextVar("_deadline", default=float("inf"))
+_GONE_TOO_FAR = (SecurityError, MemoryError)
 
 
 class _Generation(Extension):
@@ -56,6 +57,7 @@ class _Generation(Extension):
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Also refuses operations whose result is out of proportion to what a prompt can hold."""
 
+    concat = staticmethod(concatenated)
     intercepted_binops = frozenset(("+", "*", "**", "%"))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -64,76 +66,32 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Evaluate an operation whose result is not too large."""
-        if operator == "%":
-            fits = not isinstance(left, str) or not _WIDTH.search(left)
-        elif isinstance(left, (int, float)) and isinstance(right, (int, float)):
-            fits = max(abs(left), abs(right)) < 2**64 and (operator != "**" or abs(right) <= 64)
-        elif operator == "*":
-            fits = _size(left) * _size(right) <= MAX_CHARACTERS
-        else:
-            fits = _size(left) + _size(right) <= MAX_CHARACTERS
-        if not fits:
-            raise SecurityError(f"an operation {operator} is too large")
-        return super().call_binop(context, operator, left, right)
+        check_operation(operator, left, right)
+        return paid(super().call_binop(context, operator, left, right))
+
+    def handle_exception(self, source: str | None = None) -> NoReturn:
+        """Raise again what a template raised, with the template's lines in its traceback."""
+        if isinstance(sys.exc_info()[1], _GONE_TOO_FAR):
+            raise  # whose frames hold on to all that the template made: the fewer of them the better
+        super().handle_exception(source)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """For ``str.format`` and ``format_map``, what Jinja calls in their place."""
+        safe = super().wrap_str_format(value)
+        if safe is None:
+            return None
+
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            check_format(value.__self__, args, kwargs)
+            return safe(*args, **kwargs)
+
+        return bounded
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja names them
         """Call a method or macro while there is time."""
-        _check_time()
-        if isinstance(getattr(__obj, "__self__", None), str):
-            _check_numbers(args, kwargs)
-        return super().call(__context, __obj, *args, **kwargs)
-
-
-def _size(value: Any) -> int:
-    """Its length, or the number of times that it repeats something."""
-    if isinstance(value, int):
-        return abs(value)
-    return len(value) if hasattr(value, "__len__") else 1
-
-
-def _check_time() -> None:
-    if time.monotonic() > _deadline.get():
-        raise SecurityError(f"it runs for more than {MAX_SECONDS:g} s")
-
-
-def _check_numbers(args: Iterable[Any], kwargs: Mapping[str, Any]) -> None:
-    if any(isinstance(value, int) and value > _MAX_NUMBER for value in (*args, *kwargs.values())):
-        raise SecurityError("a width or number is too large")
-
-
-def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        _check_numbers(args, kwargs)
-        return function(*args, **kwargs)
-
-    for name, value in vars(function).items():  # Jinja marks filters that want its environment
-        setattr(call, name, value)
-    return call
-
-
-def _timed(values: Iterable[Any]) -> Iterator[Any]:
-    for value in values:
-        _check_time()
-        yield value
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | str | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own escapes HTML, and its output is Markup.
-    if indent is not None and (len(indent) if isinstance(indent, str) else indent) > 64:
-        raise SecurityError("an indent is too large")
-    text = json.dumps(value, indent=indent, separators=separators, sort_keys=sort_keys, ensure_ascii=False)
-    # Marks of ours (noncharacters) have to stay what they are.
-    return re.sub(r"[^\x00-\x7f\ufdd0-\ufdd2]", _escaped, text) if ensure_ascii else text
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return json.dumps(found[0])[1:-1]
+        check_time()
+        check_call(__obj, args, kwargs)
+        return paid(super().call(__context, __obj, *args, **kwargs))
 
 
 def _raise_exception(message: object) -> NoReturn:
@@ -141,58 +99,107 @@ def _raise_exception(message: object) -> NoReturn:
 
 
 def _strftime_now(form: str) -> str:
+    if len(form) > _LONGEST_DATE:
+        raise SecurityError("a form of a date is too long")
     return datetime.now().strftime(form)
 
 
-def _format(form: str, *args: Any, **kwargs: Any) -> str:
-    if _WIDTH.search(str(form)):
-        raise SecurityError("a width is too large")
-    return str(form) % (kwargs or args)
+class _Watched(NodeTransformer):
+    """Has what Jinja leaves to Python's own operators go through functions of this module."""
+
+    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        """The node, or one in its place, with all that is in it."""
+        node = super().generic_visit(node, *args, **kwargs)
+        if isinstance(node, nodes.For):
+            node.iter = _through("timed", node.iter)
+        elif isinstance(node, nodes.Concat):
+            return _through("tilde", nodes.List(node.nodes, lineno=node.lineno))
+        elif isinstance(node, nodes.Compare):
+            node.expr = _through("compared", node.expr)
+            for operand in node.ops:
+                operand.expr = _through("compared", operand.expr)
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice) and node.ctx == "load":
+            return _through("paid", node)
+        elif isinstance(node, nodes.Tuple) and node.ctx == "load":
+            return _through("compared", node)  # the only one of these that can be hashed
+        return node
+
+
+def _through(name: str, node: Any) -> Any:
+    if isinstance(node, nodes.Const):
+        return node
+    return nodes.Filter(node, f"fastinfer_{name}", [], [], None, None, lineno=node.lineno)
 
 
 def _environment() -> _Sandbox:
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
-    for name in ("center", "indent", "batch", "slice", "wordwrap", "truncate", "round"):
-        environment.filters[name] = _bounded(environment.filters[name])
-    environment.filters.update(tojson=_tojson, format=_format, fastinfer_timed=_timed)
+    environment = _Sandbox(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[loopcontrols, _Generation],
+        optimized=False,  # nothing is computed while a template is compiled
+        finalize=_shown,
+    )
+    ours = {"timed": _iterated, "tilde": tilde, "compared": compared, "paid": paid}
+    environment.filters.clear()
+    environment.filters.update(filters())
+    environment.filters.update({f"fastinfer_{name}": function for name, function in ours.items()})
+    environment.tests.update(tests())
     environment.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
     del environment.globals["lipsum"]
     return environment
+
+
+@pass_context  # or what is constant would be computed while it is compiled
+def _shown(_: object, value: Any) -> Any:
+    """What is printed."""
+    return checked(value)
+
+
+def _iterated(values: Any) -> Any:
+    """What a loop goes through, with an eye on the clock."""
+    return paid(iter(values))
 
 
 _ENVIRONMENT = _environment()
 
 
 def compile_template(source: str) -> Template:
-    """Compile a chat template; every loop in it watches the clock.
+    """Compile a chat template; what it does watches its limits.
 
     Raises:
-        TemplateError: it is no Jinja template.
+        TemplateError: it is no Jinja template, or too long for one.
         RecursionError: it is nested too deeply.
     """
-    tree = _ENVIRONMENT.parse(source)
-    for loop in tree.find_all(nodes.For):
-        loop.iter = nodes.Filter(loop.iter, "fastinfer_timed", [], [], None, None, lineno=loop.lineno)
+    if len(source) > MAX_SOURCE:
+        raise TemplateError(f"it has {len(source)} characters; at most {MAX_SOURCE} are read")
+    tree = _Watched().visit(_ENVIRONMENT.parse(source))
     tree.set_environment(_ENVIRONMENT)
     return Template.from_code(_ENVIRONMENT, _ENVIRONMENT.compile(tree), _ENVIRONMENT.make_globals(None))
 
 
 def render_template(template: Template, variables: Mapping[str, Any]) -> str:
-    """Render a template that :func:`compile_template` made; at most 16 Mi characters in about 10 s.
+    """Render a template that :func:`compile_template` made; see :mod:`fastinfer.prompts.limits` for what it may use.
 
     Raises:
         Exception: one of :data:`FAILURES`; SecurityError among them for a template that goes too far.
     """
-    token = _deadline.set(time.monotonic() + MAX_SECONDS)
-    try:
+    with limited():
         pieces, room = [], MAX_CHARACTERS
-        for piece in template.generate(variables):
-            room -= len(piece)
-            if room < 0:
-                raise SecurityError(f"its output is longer than {MAX_CHARACTERS} characters")
-            pieces.append(piece)
+        try:
+            for piece in template.generate(variables):
+                room -= len(piece)
+                if room < 0:
+                    raise SecurityError(f"its output is longer than {MAX_CHARACTERS} characters")
+                charge(len(piece))
+                pieces.append(piece)
+        except _GONE_TOO_FAR as error:
+            raise _let_go(error) from None
         text = "".join(pieces)
         text.encode()  # a template can write half a surrogate pair, which no tokenizer can read
         return text
-    finally:
-        _deadline.reset(token)
+
+
+def _let_go(error: Exception) -> Exception:
+    """The error without the frames that it came through, which would hold on to all that the template made."""
+    clear_frames(error.__traceback__)
+    return error.with_traceback(None)
