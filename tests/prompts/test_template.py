@@ -324,7 +324,8 @@ def test_what_takes_long_to_compile_is_refused_or_compiled_in_moments(source):
 def test_what_templates_of_models_do_is_within_the_limits():
     many = [dict(USER, content="x" * 1000), {"role": "assistant", "content": "y" * 1000}] * 300
     collecting = "{% set n.s = n.s + m.content %}{% set n.l = n.l + [m] %}{% endfor %}"
-    got = render("{% set n = namespace(s='', l=[]) %}" + EACH + collecting + "{{ n.s }}{{ n.l | length }}{{ 5000000 | string }}", many)
+    collecting = "{% set n = namespace(s='', l=[]) %}" + EACH + collecting
+    got = render(collecting + "{{ n.s }}{{ n.l | length }}{{ 5000000 | string }}", many)
     assert len(got) == 600_000 + 3 + 7
     assert render("{{ nothing | default(5000000) }}{{ '{:,}'.format(5000000) }}{{ '%d' % 5000000 }}", [USER]) == (
         "50000005,000,0005000000"

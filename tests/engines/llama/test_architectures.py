@@ -19,6 +19,7 @@ import plain_mtmd as plain
 import tiny_models as tiny
 from fastinfer.errors import ModelLoadError, PresetError, PromptTooLongError
 from fastinfer.images import load_image, to_rgb_array
+from fastinfer.prompts import limits
 
 NAMES = list(tiny.ARCHITECTURES)
 LABELS = ["dog", "dog house", "cat", "a red bird house", "a red cat fish", "a red", "fish", "犬"]
@@ -435,6 +436,21 @@ def test_a_model_without_a_usable_template_does_not_load(folder, template, label
     path = variant(folder, "qwen2vl", template=template)
     with pytest.raises(ModelLoadError, match="chat template"):
         open_model(path, labels=labels)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set l = [] %}{% for i in range(99999) %}{% set _ = l.append('x' * 10000000) %}{% endfor %}",
+        "{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}",
+        "{{ ''.__class__.__mro__ }}{{ raise_exception.__globals__.os }}",
+    ],
+)
+def test_a_template_that_would_do_harm_is_ended_when_the_model_is_opened(folder, monkeypatch, bomb):
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0.3)
+    with pytest.raises(ModelLoadError, match="chat template"), open_model(variant(folder, "qwen2vl", template=bomb)):
+        pass
 
 
 @pytest.mark.parametrize(("ending", "start"), [("model\n", b"dog"), ("model:", b" dog")])

@@ -224,6 +224,8 @@ def test_a_tokenizer_without_the_image_token_is_refused(kind: str, request: pyte
         "{{ messages[0].content.parts[0] }}",
         "{{ 1 // 0 }}{{ messages[0].content }}",
         "{{ [].pop() }}",
+        "{% for i in range(99999) %}{{ 'x' * 10000000 }}{% endfor %}",
+        "{{ 'x' | center(999999) | list | map('center', 999999) | join }}",
     ],
 )
 def test_a_chat_template_that_is_missing_or_fails_is_refused(template: str | None) -> None:

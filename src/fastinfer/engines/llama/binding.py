@@ -18,7 +18,6 @@ try:
     from llama_cpp import Llama, mtmd_cpp
     from llama_cpp.llama_chat_format import (
         ChatFormatterResponse,
-        Jinja2ChatFormatter,
         MTMDChatHandler,
         chat_formatter_to_chat_completion_handler,
     )
@@ -35,7 +34,6 @@ __all__ = [
     "REQUIRED_MODEL",
     "VERSION",
     "ChatFormatterResponse",
-    "Jinja2ChatFormatter",
     "Llama",
     "MTMDChatHandler",
     "chat_formatter_to_chat_completion_handler",

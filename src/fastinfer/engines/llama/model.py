@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jinja2 import TemplateError
+from jinja2.exceptions import SecurityError
 
 from fastinfer.engines.answers import lead_after
-from fastinfer.engines.llama.binding import Jinja2ChatFormatter, llama
+from fastinfer.engines.llama.binding import llama
 from fastinfer.errors import ModelLoadError
+from fastinfer.prompts.sandbox import FAILURES, compile_template, render_template
 
 __all__ = ["LlamaModel", "RenderedPrompt"]
 
@@ -137,20 +139,26 @@ class LlamaModel:
             raise ModelLoadError("The model has no chat template.", hint="Choose an instruction-tuned model.")
         bos = self.text_of(llama.llama_vocab_bos(self.vocabulary_handle))
         try:
-            formatter = Jinja2ChatFormatter(
-                template=source.decode("utf-8", "replace"),
-                eos_token=self.text_of(llama.llama_vocab_eos(self.vocabulary_handle)),
-                bos_token=bos,
-            )
-        except TemplateError as error:
+            template = compile_template(source.decode("utf-8", "replace"))
+        except (TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
             raise ModelLoadError(f"The model's chat template is no Jinja template: {error}.") from error
+        variables: dict[str, Any] = {
+            "bos_token": bos,
+            "eos_token": self.text_of(llama.llama_vocab_eos(self.vocabulary_handle)),
+            "add_generation_prompt": True,
+            **dict.fromkeys(("functions", "function_call", "tools", "tool_choice")),
+        }
         content = f"{_OPENING if opening else ''}{_IMAGE}\n{_TEXT}"
         # Templates take the content as a string or as a list of parts; each kind fails on the other in its own way.
         for form in (content, [{"type": "text", "text": content}]):
             try:
-                messages: Any = [{"role": "user", "content": form}]
-                prompt = formatter(messages=messages).prompt
-            except (ValueError, TypeError, KeyError, AttributeError, TemplateError) as error:
+                prompt = render_template(template, {"messages": [{"role": "user", "content": form}], **variables})
+            except SecurityError as error:
+                raise ModelLoadError(
+                    f"The model's chat template goes too far: {error}.",
+                    hint="It may be made to do harm: choose a model from someone you trust.",
+                ) from error
+            except FAILURES as error:
                 cause: Exception | None = error
                 continue
             if prompt.count(_IMAGE) == 1 and prompt.count(_TEXT) == 1 and prompt.count(_OPENING) == bool(opening):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jinja2 import TemplateError
-
 from fastinfer.engines.answers import lead_after
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
 from fastinfer.errors import ModelLoadError, PromptTooLongError
 from fastinfer.models import CheckpointInfo
+from fastinfer.prompts.sandbox import FAILURES, compile_template, render_template
 
 __all__ = ["PLACES", "Place", "PromptMaker", "PromptTokens", "request_too_long"]
 
@@ -118,14 +117,18 @@ class PromptMaker(AnswerTokens):
 
     def _template(self, info: CheckpointInfo) -> tuple[str, str]:
         content = f"{self._place.before}{_IMAGE}{self._place.after}{_TEXT}"
+        variables = {
+            **self._tokenizer.special_tokens_map,
+            "messages": [{"role": "user", "content": content}],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": True,
+            "enable_thinking": False,  # or a reasoning model's template opens its reasoning, where no label stands
+        }
         try:
-            rendered = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,  # or a reasoning model's template opens its reasoning, where no label stands
-            )
-        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, TemplateError) as error:
+            # Not by the tokenizer's own apply_chat_template, which ends no template that goes on for ever.
+            rendered = render_template(compile_template(self._tokenizer.get_chat_template()), variables)
+        except (*FAILURES, SyntaxError) as error:
             raise ModelLoadError(
                 f"{info.folder}: the model's chat template cannot render a message: {error}.",
                 hint="Choose an instruction-tuned model, whose tokenizer has a chat template.",
