@@ -100,7 +100,8 @@ def open_on_turbomind(
     decode_workers = parameters.decode_workers or min(usable_cores(), _MOST_DECODERS)
     description = engine.description
     replicas = f", {len(engines)} replicas" if len(engines) > 1 else ""
-    code = ", code of the checkpoint was run" if info.needs_remote_code and parameters.trust_remote_code else ""
+    has_code = info.needs_remote_code or bool(info.code_beside)
+    code = ", code of the checkpoint was run" if has_code and parameters.trust_remote_code else ""
     return Classifier(
         engine,
         preset=preset,

@@ -22,6 +22,12 @@ _PLAIN: Final = frozenset({"BF16", "F16", "F32"})
 _HEADS: Final = ("lm_head.weight", "output.weight")
 _EMBEDDINGS: Final = ("embed_tokens.weight", "tok_embeddings.weight")
 _VISION: Final = frozenset({"vision_tower", "visual", "vision_model", "multi_modal_projector", "mlp1"})
+_MAY_NAME_CODE: Final = (
+    "tokenizer_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
 _DRAFT: Final = "mtp"  # layers that guess several tokens ahead, beside the model itself
 
 
@@ -37,7 +43,7 @@ class CheckpointInfo:
         dtype: the number format it was saved for: ``"bfloat16"``, ``"float16"``, ``"float32"``, or ``""`` where the
             file does not say.
         quantisation: how its weights are quantised, for example ``"awq"`` or ``"fp8"``; None where they are not.
-        needs_remote_code: whether it brings Python code of its own that Transformers would run.
+        needs_remote_code: whether config.json names Python code of the checkpoint's own, for configuration or model.
         weight_bytes: length of all its weights in bytes.
         end_tokens: the tokens that end a reply; may be empty.
         tiles: the most tiles that its own processor cuts an image into, the thumbnail not counted; 1 where it cuts
@@ -50,6 +56,7 @@ class CheckpointInfo:
             no name that is known here.
         vision_bytes: length in bytes of the weights of the image encoder and of what projects its output into the
             language model, by the tensors' names; part of ``weight_bytes``.
+        code_beside: the other files that name Python code of its own, for its tokenizer or processor.
     """
 
     folder: Path
@@ -67,6 +74,7 @@ class CheckpointInfo:
     config: Mapping[str, Any] = field(repr=False)
     head: TensorPlace | None
     vision_bytes: int = 0
+    code_beside: tuple[str, ...] = ()
 
 
 def read_config(folder: Path) -> Fields:
@@ -122,7 +130,22 @@ def describe_checkpoint(folder: Path) -> CheckpointInfo:
         head=_head(weights, text, tied),
         # Their names begin with the part's, or with "model." and the part's.
         vision_bytes=sum(place.nbytes for name, place in weights.items() if _VISION.intersection(name.split(".")[:2])),
+        code_beside=tuple(name for name in _MAY_NAME_CODE if _names_code(Fields.read(folder / name))),
     )
+
+
+def _names_code(file: Fields | None) -> bool:
+    """Whether ``auto_map``, in which Transformers looks for classes of a repository's own, is there at any depth."""
+    waiting: list[Any] = [] if file is None else [file.values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            if value.get("auto_map"):
+                return True
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return False
 
 
 def _processor(folder: Path) -> Fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,76 @@ def test_code_that_comes_with_a_model_is_run_only_when_asked_for(architecture: s
     assert error.value.hint is not None
     assert "trust_remote_code=True" in error.value.hint
     check_model(info, trust_remote_code=True)
+
+
+NAMING_CODE = {
+    "tokenizer_config.json": {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}},
+    "processor_config.json": {"processor_class": "Own", "auto_map": {"AutoProcessor": "own.Own"}},
+    "preprocessor_config.json": {
+        **PROCESSORS["qwen2_vl"],
+        "image_processor_type": "Own",
+        "auto_map": {"AutoImageProcessor": "own.Own"},
+    },
+    "video_preprocessor_config.json": {"auto_map": {"AutoVideoProcessor": "own.Own"}},
+}
+
+
+@pytest.fixture
+def with_code(tmp_path: Path) -> Callable[[str], Path]:
+    """``with_code(file)``: a checkpoint of which this file names code, and the code, which leaves a trace if run."""
+
+    def write(file: str) -> Path:
+        config = {**CONFIGS["qwen2_vl"]}
+        if file == "config.json":
+            config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}
+        folder = write_checkpoint(tmp_path / "qwen2_vl", config, preprocessor_config=PROCESSORS["qwen2_vl"])
+        if file in NAMING_CODE:
+            (folder / file).write_text(json.dumps(NAMING_CODE[file]), encoding="utf-8")
+        (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Own: pass\n")
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("file", NAMING_CODE)
+def test_code_of_a_tokenizer_or_processor_is_refused_before_anything_could_import_it(
+    file: str, with_code: Callable[[str], Path], tmp_path: Path
+) -> None:
+    info = describe_checkpoint(with_code(file))
+    assert info.code_beside == (file,)
+    with pytest.raises(ModelLoadError, match=f"Python code of its own, named by {file}") as error:
+        check_model(info, trust_remote_code=False)
+    assert error.value.hint is not None
+    assert "trust_remote_code=True" in error.value.hint
+    check_model(info, trust_remote_code=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_transformers_runs_no_code_of_a_checkpoint_that_it_is_not_told_to_trust(
+    with_code: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import AutoConfig, AutoTokenizer
+
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        AutoConfig.from_pretrained(with_code("config.json"), trust_remote_code=False)
+    with pytest.raises((ValueError, OSError)):
+        AutoTokenizer.from_pretrained(with_code("tokenizer_config.json"), trust_remote_code=False)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_lmdeploy_hands_on_what_it_is_told_of_trust() -> None:
+    # Nowhere on TurboMind's way is code of a checkpoint trusted unless the caller does.
+    folder = installed_folder()
+    trusting = [
+        f"{file.relative_to(folder)}:{node.lineno}"
+        for part in ("turbomind", "vl", "serve/core", "hf_configs", "archs.py", "model.py", "tokenizer.py", "pipeline.py")
+        for file in ([folder / part] if part.endswith(".py") else sorted((folder / part).rglob("*.py")))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and isinstance(node.value, ast.Constant)
+        if node.value.value is not False
+    ]
+    assert trusting == []
 
 
 def test_code_that_transformers_does_not_need_is_no_reason_to_refuse(described: Described) -> None:

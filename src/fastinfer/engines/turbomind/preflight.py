@@ -96,9 +96,13 @@ def check_model(info: CheckpointInfo, *, trust_remote_code: bool) -> None:
         )
     if info.architecture not in _ARCHITECTURES:
         raise _not_run(name, info.architecture)
-    if info.needs_remote_code and info.architecture in _ONLY_REMOTE and not trust_remote_code:
+    # Of a model that Transformers has itself, it takes its own class; of tokenizers and processors none that is meant
+    # to be another one.
+    needed = info.needs_remote_code and info.architecture in _ONLY_REMOTE
+    if (needed or info.code_beside) and not trust_remote_code:
+        where = f", named by {', '.join(info.code_beside)}" if info.code_beside else ""
         raise ModelLoadError(
-            f"{name} comes with Python code of its own, which is run only when asked for.",
+            f"{name} comes with Python code of its own{where}, which is run only when asked for.",
             hint="Choose a version of it without code (InternVL's end in -hf), or pass trust_remote_code=True.",
         )
     if info.architecture in _WITH_ANY_TEXT_MODEL and info.text.architecture not in TEXT_MODELS:
