@@ -42,7 +42,9 @@ class Replacement:
             raise OSError(f"{path} is not a file that can be replaced")
         own = f".{self.target.name}.{os.urandom(4).hex()}"
         self.part = self.target.with_name(name or own)
-        self.stream = self.part.open("wb" if name else "xb")
+        if name:
+            self.part.unlink(missing_ok=True)  # a link of this name would have another file written over
+        self.stream = self.part.open("xb")
 
     def __enter__(self) -> Replacement:
         return self

@@ -150,3 +150,78 @@ def test_a_name_that_is_no_text_is_written_with_an_escape(engine: Any, photos: P
         pytest.skip("this file system has no such names")
     for ending in ("jsonl", "csv"):
         assert paths(fastinfer.run(folder, tmp_path / f"out.{ending}", using=engine)) == [r"\udcff.png"]
+
+
+@pytest.fixture
+def linked(photos: Path, tmp_path: Path, paint: Paint) -> Path:
+    """The photos, with links to a file and a folder outside, within, to nothing, and to themselves."""
+    elsewhere = paint(tmp_path / "elsewhere" / "secret.png", 3)
+    paint(tmp_path / "photos of others" / "theirs.png", 4)
+    try:
+        (photos / "l1 out.png").symlink_to(elsewhere)
+        (photos / "l2 up.png").symlink_to("../elsewhere/secret.png")
+        (photos / "l3 sibling.png").symlink_to("../photos of others/theirs.png")
+        (photos / "l4 within.png").symlink_to("a/3.png")
+        (photos / "l5 nothing.png").symlink_to("nowhere.png")
+        (photos / "l6 itself.png").symlink_to("l6 itself.png")
+        (photos / "l7 by way.png").symlink_to("l1 out.png")
+        (photos / "folder").symlink_to(elsewhere.parent, target_is_directory=True)
+        (photos / "a" / "up").symlink_to(photos, target_is_directory=True)
+    except OSError:
+        pytest.skip("this account may make no links")
+    return photos
+
+
+def test_links_out_of_the_folder_are_errors_of_their_own_and_the_others_go_on(
+    engine: Any, linked: Path, tmp_path: Path
+) -> None:
+    summary = fastinfer.run(linked, tmp_path / "out.jsonl", using=engine)
+    rows = {row["path"]: row for row in summary.results()}
+    links = [path for path in rows if path.startswith("l")]
+    assert sorted({*rows} - {*links}) == sorted(PATHS)  # links to folders are not followed, not even in circles
+    refused = [path for path in links if "outside of the folder" in (rows[path]["error_message"] or "")]
+    assert refused == ["l1 out.png", "l2 up.png", "l3 sibling.png", "l7 by way.png"]
+    assert "follow_links=True" in rows["l1 out.png"]["error_message"]
+    assert rows["l4 within.png"]["label"] == rows["a/3.png"]["label"] is not None
+    assert "no such file" in rows["l5 nothing.png"]["error_message"]
+    assert rows["l6 itself.png"]["error_type"] == "ImageDecodeError"
+    assert summary.errors_by_type == {"ImageDecodeError": 7}
+    assert all(rows[path]["error_type"] is None for path in PATHS if path != "b/broken.png")
+
+
+def test_links_are_followed_where_the_caller_says_so_and_refused_again_where_not(
+    engine: Any, linked: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    followed = {row["path"]: row for row in fastinfer.run(linked, output, using=engine, follow_links=True).results()}
+    assert followed["l1 out.png"]["label"] is not None
+    assert followed["l2 up.png"]["probabilities"] == followed["l1 out.png"]["probabilities"]
+    again = {row["path"]: row for row in fastinfer.run(linked, output, using=engine).results()}
+    assert again["l1 out.png"]["error_type"] == "ImageDecodeError"
+
+
+def test_paths_in_a_list_are_the_callers_own_and_lead_anywhere(engine: Any, linked: Path, tmp_path: Path) -> None:
+    given = [linked / "l1 out.png", linked / "a" / ".." / ".." / "elsewhere" / "secret.png"]
+    summary = fastinfer.run(given, tmp_path / "out.jsonl", using=engine)
+    assert (summary.errors, summary.duplicates) == (0, 1)
+
+
+def test_a_folder_that_is_itself_a_link_is_the_folder_it_leads_to(engine: Any, linked: Path, tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to(linked, target_is_directory=True)
+    summary = fastinfer.run(tmp_path / "alias", tmp_path / "out.jsonl", using=engine)
+    rows = {row["path"]: row for row in summary.results()}
+    assert rows["l4 within.png"]["error_type"] is None
+    assert "outside of the folder" in rows["l1 out.png"]["error_message"]
+
+
+def test_the_output_is_not_written_through_a_link_that_stands_in_its_hidden_files_place(
+    engine: Any, photos: Path, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("precious")
+    try:
+        (tmp_path / ".out.jsonl.part").symlink_to(victim)
+    except OSError:
+        pytest.skip("this account may make no links")
+    assert fastinfer.run(photos, tmp_path / "out.jsonl", using=engine).output.is_file()
+    assert victim.read_text() == "precious"

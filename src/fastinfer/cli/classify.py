@@ -41,6 +41,10 @@ def classify(
     limit: Limit = None,
     shard: ShardOfJob = None,
     overwrite: Overwrite = False,
+    follow_links: Annotated[
+        bool,
+        typer.Option("--follow-links", help="Read what links lead to out of the folder.", rich_help_panel="Jobs"),
+    ] = False,
     calibration: Annotated[
         str | None,
         typer.Option("--calibration", metavar="FILE", help="A saved calibration.", rich_help_panel="Jobs"),
@@ -87,12 +91,13 @@ def classify(
             limit=limit,
             shard=shard,
             overwrite=overwrite,
+            follow_links=follow_links,
             progress=not json and sys.stderr.isatty(),
             strict=strict,
         )
         run_job(context, job, what="classified", as_json=json)
         return
-    check_job_options(context, "retry_errors", "limit", "shard", "overwrite", "calibration")
+    check_job_options(context, "retry_errors", "limit", "shard", "overwrite", "follow_links", "calibration")
     images = find_images(paths)
 
     from fastinfer.classify import classifier

@@ -38,10 +38,12 @@ class Files:
     Attributes:
         folder: they are in; empty where their paths stand for themselves.
         names: their paths in the folder, or their paths, with the separators of this system.
+        follow_links: read what is outside of the folder too, where a link in it leads there.
     """
 
     folder: str
     names: list[str]
+    follow_links: bool = False
 
     def path(self, place: int) -> str:
         """Where the file at this place is."""
@@ -67,7 +69,13 @@ class Reading:
     error: ImageDecodeError | None = None
 
 
-def list_files(source: str | os.PathLike[str] | Iterable[Any], shard: Shard | None, limit: int | None) -> Files:
+def list_files(
+    source: str | os.PathLike[str] | Iterable[Any],
+    shard: Shard | None,
+    limit: int | None,
+    *,
+    follow_links: bool = False,
+) -> Files:
     """The files of a job.
 
     Args:
@@ -75,6 +83,7 @@ def list_files(source: str | os.PathLike[str] | Iterable[Any], shard: Shard | No
             paths of files, whose order is kept.
         shard: those of it alone.
         limit: the first of them, at most so many.
+        follow_links: see :class:`Files`.
 
     Raises:
         FastInferError: there is no such folder, no image in it, or something that is no path among the paths.
@@ -91,7 +100,7 @@ def list_files(source: str | os.PathLike[str] | Iterable[Any], shard: Shard | No
     try:
         if shard is not None:
             names = (name for name in names if shard.has(os.fsencode(_posix(name))))
-        found = Files(folder, list(islice(names, limit)))
+        found = Files(folder, list(islice(names, limit)), follow_links)
     except OSError as error:
         raise ImageDecodeError(
             f"The folder {error.filename} cannot be listed: {error.strerror or error}.", hint="Make it readable."
@@ -109,6 +118,7 @@ def read_ahead(files: Files, known: Known) -> Generator[Reading, None, None]:
 
     A file whose size and time of change are those that ``known`` has is not read.
     """
+    root = os.path.realpath(files.folder) if files.folder and not files.follow_links else None
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="fastinfer-read")
     reading: deque[tuple[list[_Asked], Future[list[Reading]]]] = deque()
     places = iter(range(len(files.names)))
@@ -118,7 +128,7 @@ def read_ahead(files: Files, known: Known) -> Generator[Reading, None, None]:
             together = min(_TOGETHER, _BYTES_AHEAD * count // (_READERS * size)) if size else 1
             while len(reading) < _READERS and (some := list(islice(places, max(1, together)))):
                 asked = [_Asked.of(files.path(place), known) for place in some]
-                reading.append((asked, pool.submit(_read_all, asked)))
+                reading.append((asked, pool.submit(_read_all, asked, root)))
             if not reading:
                 return
             asked, future = reading.popleft()
@@ -144,11 +154,13 @@ class _Asked(NamedTuple):
         return cls(path, key, known.file(key))
 
 
-def _read_all(asked: Iterable[_Asked]) -> list[Reading]:
-    return [_read(file.path, file.before) for file in asked]
+def _read_all(asked: Iterable[_Asked], root: str | None) -> list[Reading]:
+    return [_read(file.path, file.before, root) for file in asked]
 
 
-def _read(path: str, before: FileState | None) -> Reading:
+def _read(path: str, before: FileState | None, root: str | None) -> Reading:
+    if root is not None and _leads_out(path, root):
+        return Reading(None, error=_refused(path))
     status, size, modified = None, -1, -1  # of what is not there; whatever is there the next time differs from it
     with suppress(OSError, ValueError):  # which reading it explains
         # Looked at before it is read: a file that changes meanwhile differs from this the next time.
@@ -161,6 +173,20 @@ def _read(path: str, before: FileState | None) -> Reading:
     except ImageDecodeError as error:
         return Reading(None, error=error)
     return Reading(FileState(size, modified, hashlib.blake2b(data, digest_size=16).digest()), data)
+
+
+def _leads_out(path: str, root: str) -> bool:
+    """Whether the file is a link to one that is not in the folder; links to folders are not listed."""
+    if not os.path.islink(path):  # noqa: PTH114  as above
+        return False
+    return not os.path.realpath(path).startswith(os.path.join(root, ""))  # noqa: PTH118
+
+
+def _refused(path: str) -> ImageDecodeError:
+    return ImageDecodeError(
+        f"Cannot read {SourceName(Path(path))}: it is a link to a file outside of the folder ({path}).",
+        hint="Say follow_links=True (--follow-links) if you trust the folder, or give a list of paths.",
+    )
 
 
 def _checked(path: object) -> str:

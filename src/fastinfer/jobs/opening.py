@@ -45,6 +45,7 @@ def run(
     limit: int | None = None,
     shard: str | tuple[int, int] | None = None,
     overwrite: bool = False,
+    follow_links: bool = False,
     progress: bool = False,
     strict: bool = False,
     **changes: Any,
@@ -62,8 +63,8 @@ def run(
     ``retry_errors`` says so; a file that could not be read is tried again each time.
 
     Args:
-        source: a folder, whose images are taken at any depth, sorted, hidden ones left out; paths of images, whose
-            order is kept; or a .jsonl file of requests in OpenAI's batch form.
+        source: a folder, whose images are taken at any depth, sorted, hidden ones and links to folders left out; paths
+            of images, whose order is kept; or a .jsonl file of requests in OpenAI's batch form.
         output: where to; its name ends with .parquet, .jsonl or .csv, that of chats with .jsonl. The journal is
             ``OUTPUT.journal`` beside it.
         using: an engine that is open, and stays open. Without one, it is opened for the job, and closed.
@@ -80,6 +81,8 @@ def run(
             into the output's name. Which part an item is in depends on its path in the folder alone.
         overwrite: replace an output that another configuration made, or no job of this journal. What was computed
             before is used also then.
+        follow_links: read files outside of the folder too, where a link in it leads to one. Without it such an item
+            fails, and the others go on. Paths in a list are read wherever they lead.
         progress: show a bar, with what the job waits for.
         strict: raise PresetError where the engine would need a value other than the preset's.
         **changes: parameters of the preset to change.
@@ -102,6 +105,7 @@ def run(
         limit=limit,
         shard=shard,
         overwrite=overwrite,
+        follow_links=follow_links,
         progress=progress,
         strict=strict,
         **changes,
@@ -166,7 +170,7 @@ def _run_classify(request: JobRequest, stop: Event | None) -> JobSummary:
     if isinstance(calibration, (str, os.PathLike)):
         calibration = Calibration.load(calibration)
     with _Job(request) as job:
-        files = list_files(request.source, request.shard, request.limit)
+        files = list_files(request.source, request.shard, request.limit, follow_links=request.follow_links)
         engine = job.engine(Classifier, partial(classifier, labels=labels))
         if calibration is not None:
             engine.calibration = calibration

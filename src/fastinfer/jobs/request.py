@@ -39,6 +39,7 @@ class JobRequest:
     limit: int | None = None
     shard: Shard | None = None
     overwrite: bool = False
+    follow_links: bool = False
     progress: bool = False
     strict: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +79,10 @@ class JobRequest:
                     raise FastInferError(
                         f"{name} was given for a job of prompts.", hint="It is for images: leave it out."
                     )
+            if self.follow_links:
+                raise FastInferError(
+                    "follow_links was given for a job of prompts.", hint="It is for a folder: leave it out."
+                )
 
 
 def _kind(source: object, kind: object) -> Literal["classify", "chat"]:
