@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import struct
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,3 +255,25 @@ def test_a_damaged_shard_is_seen_before_native_code_sees_it(tmp_path: Path) -> N
         with pytest.raises(ModelLoadError, match=r"model\.safetensors: not a usable safetensors file"):
             describe_checkpoint(tmp_path)
         file.write_bytes(sound)
+
+
+@pytest.mark.parametrize("value", [b"{},", b"[],", b"0,", b'"",'])
+def test_a_header_of_millions_of_values_is_refused_before_they_are_made(tmp_path: Path, value: bytes) -> None:
+    header = b'{"__metadata__":[' + value * (30_000_000 // len(value)) + b"0]}"
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    begun = time.perf_counter()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelLoadError, match="more than 2097152 values"):
+            read_header(tmp_path / "a.safetensors")
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(header) + 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - begun < 5
+
+
+def test_a_configuration_of_millions_of_values_is_refused_before_they_are_made(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "model", CONFIGS["qwen2_vl"])
+    (folder / "config.json").write_bytes(b'{"architectures":[' + b"{}," * 5_000_000 + b"0]}")
+    with pytest.raises(ModelLoadError, match=r"config\.json: over 2097152 values"):
+        describe_checkpoint(folder)

@@ -13,6 +13,7 @@ from fastinfer.errors import ModelLoadError
 __all__ = ["Fields"]
 
 _MAX_FILE: Final = 1 << 26  # bytes; the largest index of a published checkpoint has below 2^24
+_MAX_VALUES: Final = 1 << 21  # marks before values: Python's objects for more would take gigabytes
 _MAX_COUNT: Final = (1 << 31) - 1  # what native code holds in an int
 
 
@@ -37,13 +38,16 @@ class Fields:
         """The object that the file holds, or None where there is no such file.
 
         Raises:
-            ModelLoadError: the file cannot be read, is over 64 MiB, or is no JSON object.
+            ModelLoadError: the file cannot be read, is over 64 MiB, has over two million values, or is no JSON
+                object.
         """
         try:
             with file.open("rb") as opened:
                 raw = opened.read(_MAX_FILE + 1)
             if len(raw) > _MAX_FILE:
                 raise ModelLoadError(f"{file}: over {_MAX_FILE} bytes long.", hint="Fetch or copy the file again.")
+            if sum(map(raw.count, (b"{", b"[", b","))) > _MAX_VALUES:
+                raise ModelLoadError(f"{file}: over {_MAX_VALUES} values.", hint="Fetch or copy the file again.")
             values = json.loads(raw)
         except FileNotFoundError:
             return None

@@ -26,6 +26,8 @@ __all__ = ["INDEX", "TensorPlace", "check_weight_files", "choose_weights", "read
 INDEX: Final = "model.safetensors.index.json"
 
 _MAX_HEADER: Final = 100_000_000  # bytes, as in the safetensors library
+#: Of the marks before values: a tensor has eleven. Python's objects for more would take gigabytes.
+_MAX_VALUES: Final = 1 << 21
 _MAX_DIMENSIONS: Final = 64
 _LENGTH: Final = struct.Struct("<Q")
 _BITS: Final[Mapping[str, int]] = {
@@ -236,6 +238,8 @@ def _entries(file: Path, raw: bytes) -> list[tuple[str, Any]]:
             twice.extend(name for name, _ in pairs)
         return values
 
+    if sum(map(raw.count, (b"{", b"[", b","))) > _MAX_VALUES:
+        raise _damaged(file, f"its header has more than {_MAX_VALUES} values")
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
