@@ -5,9 +5,13 @@ import dataclasses
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.errors import PresetError
 from fastinfer.preset_library import Preset, preset, presets
 
@@ -241,3 +245,28 @@ def test_the_fingerprint_is_of_the_values_whatever_their_order_and_the_name() ->
 def test_the_two_zeros_have_one_fingerprint() -> None:
     base = preset("balanced")
     assert base.replace(temperature=-0.0).fingerprint == base.replace(temperature=0.0).fingerprint
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=3)
+    | st.sampled_from(["q8_0", "auto", "{labels}", "{image} {image}", "{0.__class__}", "a\x00b", "\ud800", 1j, {1}]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=examples(300))
+@given(data=st.data(), base=st.sampled_from([("prod", "classify"), ("embedded", "classify"), ("balanced", "chat")]))
+def test_whatever_is_replaced_gives_a_preset_that_says_so_or_a_preset_error(data: st.DataObject, base: Any) -> None:
+    before = preset(base[0], kind=base[1])
+    fields = st.sampled_from([*before.to_dict()["parameters"], "no_such_field"])
+    changes = data.draw(st.dictionaries(fields, VALUES, min_size=1, max_size=3))
+    try:
+        after = before.replace(**changes)
+    except PresetError:
+        return
+    assert {name: getattr(after, name) for name in changes} == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()
+    }
+    assert after.explain().rows
+    json.dumps(after.to_dict(), allow_nan=False)

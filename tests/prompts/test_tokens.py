@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from examples import examples
-from fastinfer.prompts import IMAGE, ChatTemplate, PromptBuilder, PromptTokenizer
+from fastinfer.prompts import IMAGE, ChatTemplate, PromptBuilder, PromptTokenizer, find_template, template_names
 from fastinfer.prompts.marks import show
 
 ATTEMPTS = settings(
@@ -191,3 +191,22 @@ def test_a_long_text_full_of_special_tokens_takes_moments(seed):
     (tokens,) = tokenizer.encode(tokenizer.guard(text))
     assert steering(seed, tokens) == []
     assert b"".join(seed.piece(t) for t in tokens.tolist()).decode() == text
+
+
+@pytest.mark.parametrize("name", template_names())
+def test_every_special_token_of_every_vocabulary_stays_text_in_the_packaged_templates(vocabulary, name):
+    builder = PromptBuilder(vocabulary, find_template(name, vocabulary))
+    texts = [special.text for special in vocabulary.specials]
+    assert len(texts) > 5
+
+    def build(text):
+        return builder.build([{"role": "user", "content": text}])
+
+    expected = steering(vocabulary, build("x").tokens)
+    for text in texts:
+        halves = [text, f"a{text}b", f" {text} ", text + text, text[: len(text) // 2] + text + text[len(text) // 2 :]]
+        for said in halves:
+            assert steering(vocabulary, build(said).tokens) == expected, said
+    prompt = build("".join(texts))
+    assert steering(vocabulary, prompt.tokens) == expected
+    assert "".join(texts).strip() in prompt.text

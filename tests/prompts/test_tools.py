@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from examples import examples
 from fastinfer.errors import MessageError
-from fastinfer.prompts import normalise_tools
+from fastinfer.prompts import normalise, normalise_tools
 
 
 def tool(**function):
@@ -143,3 +147,44 @@ def test_a_type_without_json_is_refused():
 
     with pytest.raises(MessageError, match="Tool 0, f: no schema can be made from its signature"):
         normalise_tools([f])
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.binary(max_size=3)
+    | st.sampled_from([len, print, int, object(), {1, 2}, 1j, "function", "type", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6) | st.integers(), inner, max_size=3)
+    | st.tuples(inner, inner),
+    max_leaves=6,
+)  # fmt: skip
+KEYS = st.sampled_from(["type", "function", "name", "description", "parameters", "properties", "required", "strict"])
+NEARLY = st.dictionaries(KEYS, ANYTHING | st.dictionaries(KEYS, ANYTHING, max_size=4), max_size=4)
+
+
+@settings(deadline=None, max_examples=examples(300))
+@given(
+    given_tools=ANYTHING
+    | st.lists(NEARLY | st.builds(lambda f: {"type": "function", "function": f}, NEARLY), max_size=3)
+)
+def test_whatever_is_given_is_tools_that_json_can_hold_or_a_message_error(given_tools):
+    try:
+        tools = normalise_tools(given_tools)
+    except MessageError as error:
+        assert error.hint  # noqa: PT017 - the other outcome is as good
+        return
+    json.dumps(tools)
+    assert all(tool["function"]["name"] and "properties" in tool["function"]["parameters"] for tool in tools)
+
+
+@settings(deadline=None, max_examples=examples(300))
+@given(messages=ANYTHING | st.lists(st.dictionaries(
+    st.sampled_from(["role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content"]),
+    ANYTHING | st.sampled_from(["user", "assistant", "tool", "system", [{"type": "text", "text": "a"}]]), max_size=4,
+), max_size=3))  # fmt: skip
+def test_whatever_is_given_is_messages_or_a_message_error(messages):
+    try:
+        conversation = normalise(messages)
+    except MessageError as error:
+        assert error.hint  # noqa: PT017
+        return
+    assert conversation.messages
+    assert all(text is None or text.encode() is not None for m in conversation.messages for text in m.content)
