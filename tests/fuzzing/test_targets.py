@@ -10,10 +10,10 @@ from fuzzing.targets import NAMES, Target, target
 #: Mutations of each target's inputs: more of what takes microseconds, fewer of what writes a database each time.
 COUNTS = {
     "gguf": 2000,
-    "images": 600,
+    "images": 400,
     "journal": 60,
     "presets": 300,
-    "replies": 1000,
+    "replies": 600,
     "safetensors": 300,
     "templates": 200,
 }
