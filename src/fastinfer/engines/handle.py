@@ -14,7 +14,7 @@ from fastinfer.engines.lifeline import Lifeline
 from fastinfer.errors import EngineDeadError
 from fastinfer.images.prepared import EngineImage
 
-__all__ = ["Core", "EngineHandle", "Queued", "answer", "fail", "fail_all", "take_batch"]
+__all__ = ["Core", "EngineHandle", "Queued", "answer", "fail", "fail_all", "fail_hung", "take_batch"]
 
 _log = logging.getLogger(__name__)
 
@@ -152,6 +152,14 @@ def fail(future: Future[Scores], error: Exception) -> None:
         future.set_exception(error)
     except InvalidStateError:
         _log.debug("A request was cancelled or answered before it failed: %s", error)
+
+
+def fail_hung(futures: Iterable[Future[Scores]], error: EngineDeadError) -> None:
+    """Tell everyone who waits for an engine that hangs; each gets an error of its own."""
+    for future in futures:
+        own = EngineDeadError(error.message, hint=error.hint)
+        own.__cause__ = error.__cause__
+        fail(future, own)
 
 
 def answer(future: Future[Scores], scores: Scores) -> None:

@@ -8,13 +8,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 from weakref import WeakSet
 
 from fastinfer.engines.lifeline import Lifeline
 from fastinfer.errors import EngineDeadError
 
-__all__ = ["Watch", "report_to"]
+__all__ = ["Overdue", "OverdueError", "Watch", "report_to"]
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,17 @@ _log = logging.getLogger(__name__)
 _LOOK: Final = 0.5
 #: Calls that are shown of a thread's stack, the innermost ones.
 _FRAMES: Final = 6
+
+
+class Overdue(NamedTuple):
+    """A step that takes too long: which it is and where it stands, in a sentence, and the calls that led there."""
+
+    sentence: str
+    stack: str
+
+
+class OverdueError(Exception):
+    """Where a step stood when it had taken too long: the ``__cause__`` of an EngineDeadError."""
 
 
 class Watch:
@@ -55,23 +67,30 @@ class Watch:
         """The step is over."""
         self._begun = None
 
-    def where(self, now: float) -> str | None:
-        """Where a step stands that has taken too long at ``now``; None where there is none."""
+    def overdue(self, now: float) -> Overdue | None:
+        """The step that has taken too long at ``now``; None where there is none."""
         begun, limit = self._begun, self.life.step_timeout
         if begun is None or now - begun <= limit:
             return None
+        said = f"{self._what} has taken more than {limit:g} s"
         frame = sys._current_frames().get(self._thread)
-        stack = "".join(traceback.format_stack(frame)[-_FRAMES:]) if frame is not None else "  (no Python code)\n"
-        return f"{self._what} has taken more than {limit:g} s. Its thread stands here:\n{stack}".rstrip()
+        if frame is None:
+            return Overdue(f"{said}; its thread runs no Python code.", "")
+        stack = traceback.extract_stack(frame)[-_FRAMES:]
+        last = stack[-1]
+        return Overdue(
+            f"{said}; it stands in {last.name}, {Path(last.filename).name}, line {last.lineno}: {last.line}.",
+            "".join(traceback.format_list(stack)),
+        )
 
 
 _watched: Final[WeakSet[Watch]] = WeakSet()
 _lock: Final = threading.Lock()
 _thread: threading.Thread | None = None
-_report: Callable[[str], None] | None = None
+_report: Callable[[Overdue], None] | None = None
 
 
-def report_to(report: Callable[[str], None]) -> None:
+def report_to(report: Callable[[Overdue], None]) -> None:
     """Have this told where a step stands that takes too long, in place of giving its engine up."""
     global _report
     _report = report
@@ -93,9 +112,9 @@ def _run() -> None:
         now = time.monotonic()
         watches = list(_watched)
         for watch in watches:
-            if not watch.is_given_up and (where := watch.where(now)) is not None:
+            if not watch.is_given_up and (overdue := watch.overdue(now)) is not None:
                 watch.is_given_up = True
-                _give_up(watch, where)
+                _give_up(watch, overdue)
         del watches
         watch = None  # type: ignore[assignment]
         with _lock:
@@ -104,16 +123,17 @@ def _run() -> None:
                 return
 
 
-def _give_up(watch: Watch, where: str) -> None:
+def _give_up(watch: Watch, overdue: Overdue) -> None:
     if _report is not None:
-        _report(where)
+        _report(overdue)
         return
-    _log.error("%s: %s", watch.life.alias, where)
+    _log.error("%s: %s\n%s", watch.life.alias, *overdue)
     error = EngineDeadError(
-        f"The engine hangs: {where}",
+        f"The engine hangs: {overdue.sentence}",
         hint="Create a new one. The memory of this one stays taken until the step ends; an engine in a process of its "
         "own (isolate=True) is ended and started again. If the step was only slow, raise step_timeout.",
     )
+    error.__cause__ = OverdueError(overdue.stack)
     watch.life.dead = error
     watch.life.hangs = True
     watch.give_up(error)

@@ -117,7 +117,7 @@ def _serve(messages: Iterator[Message], sender: Sender, descriptors: list[int]) 
     logging.getLogger().setLevel(wishes["log_level"])
     beat = _Beat(sender)
     # Where a step hangs the parent is told, which ends this process and starts another one.
-    watchdog.report_to(lambda where: sender.send({"overdue": where}))
+    watchdog.report_to(lambda overdue: sender.send({"overdue": list(overdue)}))
     # The parent's own object, and no other's: it comes through a socket that nobody else has.
     opener: Opener = pickle.loads(pickled)
     try:

@@ -355,10 +355,11 @@ class Supervisor:
             error = read_failure(body["died"])
             return f"had an engine that died ({error.__cause__ or error}) and was ended"
         elif "overdue" in body:
-            _log.error("%s: %s", self.life.alias, body["overdue"])
+            sentence, stack = body["overdue"]
+            _log.error("%s: %s\n%s", self.life.alias, sentence, stack)
             process.abort()
             self._hung = True
-            return f"was ended, because {body['overdue']}"
+            return f"was ended: {sentence.rstrip('.')}"
         elif "log" in body:
             level, name, text = body["log"]
             logging.getLogger(str(name)).log(int(level), "%s", text)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
-from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all, take_batch
+from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all, fail_hung, take_batch
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.llama.binding import VERSION
 from fastinfer.engines.llama.classify_config import LlamaClassifyConfig, context_shape, threads_of_workers
@@ -220,8 +220,7 @@ class _Core:
             waiting = [*self._batches[worker], *self._queue]
             self._queue.clear()
             self._condition.notify_all()
-        for request in waiting:
-            fail(request.future, EngineDeadError(error.message, hint=error.hint))
+        fail_hung((request.future for request in waiting), error)
 
     def _next_batch(self, worker: _Worker) -> list[_Request]:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""

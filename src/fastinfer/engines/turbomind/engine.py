@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.branches import Branch, BranchWalk
-from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all
+from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all, fail_hung
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.scoring import Node
 from fastinfer.engines.turbomind.binding import Outcome, Picture, Ticket, TurboMindModel
@@ -242,8 +242,7 @@ class _Core:
 
     def _give_up(self, error: EngineDeadError) -> None:
         """TurboMind hangs: those who wait are told, from another thread than its own, which may hang with it."""
-        for request in self._waiting():
-            fail(request.future, EngineDeadError(error.message, hint=error.hint))
+        fail_hung((request.future for request in self._waiting()), error)
         self._inbox.put(_Stop())
 
     def _waiting(self) -> set[_Request]:

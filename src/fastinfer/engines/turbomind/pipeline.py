@@ -23,7 +23,7 @@ from PIL import Image
 from fastinfer.engines.answers import lead_after
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.branches import BranchWalk
-from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all, take_batch
+from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all, fail_hung, take_batch
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.engines.turbomind.answer_tokens import AnswerTokens
 from fastinfer.engines.turbomind.importing import INSTALL_SUPPORTED
@@ -192,8 +192,7 @@ class _Core:
             waiting = [*self._batch, *self._queue]
             self._queue.clear()
             self._condition.notify_all()
-        for request in waiting:
-            fail(request.future, EngineDeadError(error.message, hint=error.hint))
+        fail_hung((request.future for request in waiting), error)
 
     def _next_batch(self) -> list[_Request]:
         """The oldest request and others of the same task, in order; empty once the engine is closed."""

@@ -407,7 +407,9 @@ class _Core:
         for request in waiting:
             loop.counters.failed += 1
             loop.counters.errors.add(error)
-            request.sink.fail(EngineDeadError(error.message, hint=error.hint))
+            own = EngineDeadError(error.message, hint=error.hint)
+            own.__cause__ = error.__cause__
+            request.sink.fail(own)
 
     def _end_late(self) -> None:
         """The step that hung has ended after all: everyone was told, and what is left is to free the memory."""
