@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chat", default="embedded", metavar="PRESET", help="the chat preset")
     parser.add_argument("--chat-model", help="its model; else the preset's own, the extra embedded-chat for embedded")
     parser.add_argument("--chat-template", help="a Jinja file; else the model's own, or for embedded one with tools")
-    parser.add_argument("--chat-threads", type=int, help="n_threads of the chat; else the preset's")
+    parser.add_argument("--threads", type=int, help="n_threads of both, 1 beside other work; else the presets'")
     parser.add_argument("--isolate", action="store_true", help="engines in processes of their own")
     parser.add_argument("--tolerance", type=float, help="how far a probability may be off; by default by the preset")
     parser.add_argument("--gap", type=float, default=0.5, help="how clear a greedy token must be to be held to it")
@@ -67,8 +67,8 @@ def engines(a: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
     apart: dict[str, Any] = {"isolate": True} if a.isolate else {}
     template = a.chat_template or (str(TEMPLATE) if a.chat == "embedded" and a.chat_model is None else None)
     spoken: dict[str, Any] = {} if template is None else {"chat_template": template}
-    if a.chat_threads is not None:
-        spoken["n_threads"] = a.chat_threads
+    if a.threads is not None:
+        apart["n_threads"] = a.threads
     with ExitStack() as stack:
         labels = list(pictures.LABELS[0])
         classifier = fastinfer.classifier(a.classify, model=a.classify_model, labels=labels, **apart)
@@ -161,7 +161,7 @@ def soak(a: argparse.Namespace) -> dict[str, Any]:
             "loaded": loaded,
             "closed": closed,
         },
-        "verdict": verdict(account, hung, rest, memory, a.most),
+        "verdict": verdict(account, hung, rest, ledger.largest.get("requests_deferred", 0.0), memory, a.most),
         "by_kind": account["by_kind"],
         "faults": account["faults"],
         "samples": thinned(sampler.samples),
@@ -184,7 +184,12 @@ def thinned(samples: list[dict[str, float]], most: int = 120) -> list[dict[str, 
 
 
 def verdict(
-    account: dict[str, Any], hung: list[str], rest: dict[str, float], memory: dict[str, Any], most: float
+    account: dict[str, Any],
+    hung: list[str],
+    rest: dict[str, float],
+    deferred: float,
+    memory: dict[str, Any],
+    most: float,
 ) -> dict[str, bool]:
     """What must hold, and whether it did; growth where there are readings enough for a line."""
     total = account["total"]
@@ -193,9 +198,11 @@ def verdict(
         "no_wrong_answer": not total.get("wrong"),
         "no_unexpected_error": not total.get("unexpected") and not total.get("escaped"),
         "nothing_hangs": not hung and not any(rest.values()),
+        # Those that were cancelled wait for the engine's next step, and their callers ask again meanwhile.
+        "queue_bounded": deferred <= 2 * chatting.MOST_AT_ONCE,
     }
     for name, line in memory.items():
-        if "percent_per_hour" in line:
+        if "percent_per_hour" in line and name != "uss_mb":
             sure = line["percent_per_hour"] - 2 * line["standard_error"]
             found[f"{name}_grows_at_most_{most:g}_percent_an_hour"] = sure <= most
     return found

@@ -48,7 +48,7 @@ def stream(load: Load, chance: random.Random) -> None:
 def endless(load: Load, chance: random.Random) -> None:
     """A reply without an end, cancelled in its prompt or later."""
     with load.ledger.request("endless stream"):
-        long = "word " * chance.choice((10, 300, 900))
+        long = "word " * chance.choice((10, 10, 30, 300))
         with load.llm.stream(f"{chance.random()} {long}", **_ENDLESS) as pieces:
             if chance.random() < 0.5:
                 load.over.wait(chance.random() * 0.1)
@@ -119,6 +119,8 @@ def tasks(load: Load, chance: random.Random) -> None:
     asyncio.run(_tasks(load, chance))
 
 
+#: Each way asks for one reply at a time, but for these two, which ask for eight.
+MOST_AT_ONCE = 7 + 2 * 8
 WAYS: tuple[Way, ...] = (one, one, stream, stream, endless, in_a_hurry, many, constrained, tasks)
 
 

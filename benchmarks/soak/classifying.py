@@ -22,6 +22,7 @@ def one(load: Load, chance: random.Random) -> None:
     question = chance.choice(load.closed_set())
     with load.ledger.request("classify"):
         question.check(load.classifier.classify(question.image, labels=question.labels), load.tolerance, load.ledger)
+    load.over.wait(chance.random() * 0.2)
 
 
 def in_a_hurry(load: Load, chance: random.Random) -> None:
@@ -73,6 +74,7 @@ def many(load: Load, chance: random.Random) -> None:
             break
     results.close()
     load.ledger.add("classify_many", "cancelled", taken - ended)
+    load.over.wait(chance.random())
 
 
 def tasks(load: Load, chance: random.Random) -> None:

@@ -34,9 +34,10 @@ def footing() -> dict[str, int]:
 
 
 def reading() -> dict[str, float]:
-    """MB of this process and all that it started: resident, theirs alone, and in use on the first GPU.
+    """MB of this process and all that it started, and in use on the first GPU.
 
-    A process that ends while it is read is left out.
+    ``rss_mb`` is resident; ``own_mb`` of it is what no file stands behind, where Linux tells. ``uss_mb`` is theirs
+    alone, and falls when another process maps the same model file. A process that ends while it is read is left out.
     """
     process = psutil.Process()
     found = {"rss_mb": 0.0, "uss_mb": 0.0}
@@ -47,6 +48,8 @@ def reading() -> dict[str, float]:
             continue
         found["rss_mb"] += sizes.rss / _MB
         found["uss_mb"] += sizes.uss / _MB
+        if (shared := getattr(sizes, "shared", None)) is not None:
+            found["own_mb"] = found.get("own_mb", 0.0) + (sizes.rss - shared) / _MB
     if (gpu := memory().get("gpu_mb")) is not None:
         found["gpu_mb"] = gpu
     return {name: round(value, 3) for name, value in found.items()}
