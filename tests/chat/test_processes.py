@@ -74,6 +74,8 @@ def test_a_forked_child_is_told_to_load_its_own(run_python, babbler):
         "llm.stream('hello')",
         "list(llm.chat_many(['hello'] * 3))",
         "asyncio.run(llm.achat('hello'))",
+        "llm.achat_many(['hello'])",
+        "llm.astream('hello')",
         "llm.count_tokens('hello')",
         "list(stream)",  # the parent's
         "list(replies)",

@@ -63,8 +63,12 @@ def test_the_interpreter_ends_cleanly_and_quietly(run_python, ending):
 
 
 BEFORE = """
-classifier = fastinfer.classifier(labels=["a", "b"])
+classifier = fastinfer.classifier(labels=["a", "b"], workers=1, n_threads=1)
 list(classifier.classify_many([image] * 30))"""
+STREAMS = """
+results = classifier.classify_many(itertools.repeat(image))
+grouped = classifier.classify_many(itertools.repeat(image), reproducible=True)
+next(results), next(grouped)"""
 PARENT = "assert classifier.classify(image).ok; classifier.close()"
 
 
@@ -74,10 +78,17 @@ def test_a_forked_child_is_told_to_load_its_own(run_python):
         "classifier.classify(image)",
         "classifier.classify(image, labels=['c', 'd'])",
         "list(classifier.classify_many([image] * 3))",
-        "import asyncio; asyncio.run(classifier.aclassify(image))",
+        "asyncio.run(classifier.aclassify(image))",
+        "classifier.aclassify_many([image])",
         "classifier.labels = ['c', 'd']",
+        "classifier.labels = None",
+        "classifier.calibrate([(image, 'a')] * 9)",
+        "asyncio.run(classifier.acalibrate([(image, 'a')] * 9))",
+        "list(results)",  # the parent's
+        "list(grouped)",
     ]
-    done = run_python(LOAD + fork_script(*uses, before=BEFORE, after="", parent=PARENT))
+    before = BEFORE + STREAMS
+    done = run_python(LOAD + fork_script(*uses, before=before, after="", parent=PARENT))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

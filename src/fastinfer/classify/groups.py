@@ -30,6 +30,10 @@ class Loaded(NamedTuple):
 class GroupJob(Protocol):
     """What to do with each image, and with a group of them."""
 
+    def check_process(self) -> None:
+        """Refuse to go on in a forked process, where nobody would ever answer, before any lock is taken."""
+        ...
+
     def expect(self) -> None:
         """An image was handed over, and is to be decoded."""
         ...
@@ -66,6 +70,7 @@ class GroupedImages:
 
     def start(self, image: ImageSource) -> PendingMember:
         """Put the next image into the group."""
+        self._job.check_process()
         group = self._group
         member = PendingMember(self._job, image)
         if group.add(member) == self._size:
@@ -96,16 +101,22 @@ class PendingMember:
 
     def result(self) -> Classification:
         """The result; waits for it."""
+        self._job.check_process()
         scores, decode_ms = self.started.result()
         return self._job.finish(self.image, scores.result(), decode_ms)
 
     async def aresult(self) -> Classification:
         """The result; awaits it."""
+        self._job.check_process()
         scores, decode_ms = await asyncio.shield(asyncio.wrap_future(self.started))
         return self._job.finish(self.image, await asyncio.wrap_future(scores), decode_ms)
 
     def cancel(self) -> None:
         """Take it back; nobody will wait for it, nor for those after it in the group."""
+        try:
+            self._job.check_process()
+        except EngineDeadError:
+            return  # it is the parent's
         self.started.add_done_callback(_cancel_scores)
 
 

@@ -71,6 +71,10 @@ class ClassifyJob:
         self._calibrated, self._said = calibrated, said
         self._provenance = provenance if calibrated is None else calibrated.provenance
 
+    def check_process(self) -> None:
+        """Refuse to go on in a forked process, where nobody would ever answer, before any lock is taken."""
+        self._stages.engine.check_process()
+
     def expect(self) -> None:
         """An image was handed over."""
         self._stages.tally.expect()

@@ -22,6 +22,10 @@ _Take: TypeAlias = Callable[[ImageSource], Pending[Classification]]
 class Job(Protocol):
     """What to do with each image."""
 
+    def check_process(self) -> None:
+        """Refuse to go on in a forked process, where nobody would ever answer, before any lock is taken."""
+        ...
+
     def expect(self) -> None:
         """An image was handed over, and is to be admitted."""
         ...
@@ -65,7 +69,9 @@ def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool 
 
     Raises:
         QueueFullError: there is no place, and ``wait`` is False.
+        EngineDeadError: the process was forked after the engine was created.
     """
+    job.check_process()
     job.expect()
     if not wait:
         job.admit_now()
@@ -96,16 +102,22 @@ class PendingImage:
 
     def result(self) -> Classification:
         """The result; waits for it."""
+        self._job.check_process()
         scores, decode_ms = self._started.result()
         return self._job.finish(self._image, scores.result(), decode_ms)
 
     async def aresult(self) -> Classification:
         """The result; awaits it."""
+        self._job.check_process()
         scores, decode_ms = await asyncio.wrap_future(self._started)
         return self._job.finish(self._image, await asyncio.wrap_future(scores), decode_ms)
 
     def cancel(self) -> None:
         """Take it back; nobody will wait for it."""
+        try:
+            self._job.check_process()
+        except EngineDeadError:
+            return  # it is the parent's
         if not self._started.cancel():
             self._started.add_done_callback(_cancel_scores)
 
