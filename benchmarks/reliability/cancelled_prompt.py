@@ -30,9 +30,9 @@ from ..chat.profile import PROFILES
 from ..chat.prompts import Prompts
 from ..chat.server import LlamaServer
 from ..common import save, spread
+from . import trying
 
 TEMPLATE = Path(__file__).parents[1] / "chat/plain.jinja"
-COMMAND = "python -m benchmarks.reliability.cancelled_prompt --binaries build/bench-cpu/bin"
 SHORT = "What is the capital of France?"
 _REPLY = 8
 
@@ -44,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=6000, help="of the prompt that is left")
     parser.add_argument("--leave", type=float, default=0.5, help="seconds after which its client leaves")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=PROFILES["embedded"].threads)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/reliability_cancelled_prompt.json"))
     return parser.parse_args()
 
@@ -152,7 +153,7 @@ def whole_prompt(side: Server | Ours, prompt: str) -> float:
 def main() -> None:
     a = arguments()
     model = a.model or embedded_chat().model
-    profile = replace(PROFILES["embedded"], slots=1)
+    profile = replace(PROFILES["embedded"], slots=1, threads=a.threads)
     prompts = Prompts(model)
     measured: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
@@ -189,7 +190,7 @@ def main() -> None:
             "rounds": a.rounds,
             "seconds": {name: {what: spread(each) for what, each in found.items()} for name, found in measured.items()},
         }
-    save("reliability_cancelled_prompt", COMMAND, figures_of_all, a.output)
+    save("reliability_cancelled_prompt", trying.command("cancelled_prompt"), figures_of_all, a.output)
 
 
 if __name__ == "__main__":

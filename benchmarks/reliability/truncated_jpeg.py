@@ -166,7 +166,7 @@ def main() -> None:
             print(f"{side}, {fault}: {one.outcome}", file=sys.stderr, flush=True)
     save(
         "reliability_truncated_jpeg",
-        " ".join(["python -m benchmarks.reliability.truncated_jpeg", *sys.argv[1:]]),
+        trying.command("truncated_jpeg"),
         figures,
         a.output,
     )

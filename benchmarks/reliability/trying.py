@@ -53,6 +53,11 @@ def run(module: str, what: dict[str, Any], limit: float) -> Try:
     return Try(_outcome(done.returncode, found), found, done.stderr[-500:], round(time.monotonic() - begun, 1))
 
 
+def command(module: str) -> str:
+    """The command line that this process was called with."""
+    return " ".join([f"python -m benchmarks.reliability.{module}", *sys.argv[1:]])
+
+
 def tell(found: dict[str, Any]) -> None:
     """In the child: what it found; ``outcome`` in it is how the try ended, if the process ends well."""
     print(_MARK + json.dumps(found), flush=True)
