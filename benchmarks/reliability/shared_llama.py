@@ -3,8 +3,8 @@
     python -m benchmarks.reliability.shared_llama --output benchmarks/results/reliability_shared_llama.json
 
 Every try is a process of its own, whose threads ask questions at once and compare the texts with those that fastinfer
-gives one at a time; with one thread ``Llama`` is held to the same. The questions and lengths are those whose greedy tokens
-lead clearly (``benchmarks/soak/chats.py``), so that what shares a batch cannot change them.
+gives one at a time; with one thread ``Llama`` is held to the same. The questions and lengths are those whose greedy
+tokens lead clearly (``benchmarks/soak/chats.py``), so that what shares a batch cannot change them.
 """
 
 from __future__ import annotations
