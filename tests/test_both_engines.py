@@ -208,7 +208,7 @@ def test_sixty_four_threads_do_everything_at_once(both: Both) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_sixty_four_threads_do_everything_at_once_for_long(both: Both) -> None:
-    assert both.all_at_once(64, 45) == 64 * 45
+    assert both.all_at_once(64, 9) == 64 * 9
 
 
 async def test_hundreds_of_tasks_at_once(both: Both) -> None:
