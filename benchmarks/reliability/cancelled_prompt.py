@@ -14,6 +14,7 @@ import llama_cpp  # noqa: F401  isort: skip
 import argparse
 import http.client
 import json
+import re
 import sys
 import threading
 import time
@@ -184,7 +185,7 @@ def main() -> None:
                     measured.setdefault(name, {}).setdefault(what, []).append(value)
         figures_of_all = {
             "model": Path(model).name,
-            "llama_server": server.info,
+            "llama_server": {**server.info, "command": re.sub(r"/\S*/", "", server.info["command"])},
             "prompt_tokens": a.tokens,
             "leaves_after_seconds": a.leave,
             "rounds": a.rounds,

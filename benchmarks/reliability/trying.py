@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,10 +48,10 @@ def run(module: str, what: dict[str, Any], limit: float) -> Try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
     except subprocess.TimeoutExpired as error:
         said = error.stderr or b""
-        return Try("hang", None, (said if isinstance(said, str) else said.decode("utf-8", "replace"))[-500:], limit)
+        return Try("hang", None, _end(said if isinstance(said, str) else said.decode("utf-8", "replace")), limit)
     lines = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
     found = json.loads(lines[-1].removeprefix(_MARK)) if lines else None
-    return Try(_outcome(done.returncode, found), found, done.stderr[-500:], round(time.monotonic() - begun, 1))
+    return Try(_outcome(done.returncode, found), found, _end(done.stderr), round(time.monotonic() - begun, 1))
 
 
 def command(module: str) -> str:
@@ -61,6 +62,11 @@ def command(module: str) -> str:
 def tell(found: dict[str, Any]) -> None:
     """In the child: what it found; ``outcome`` in it is how the try ended, if the process ends well."""
     print(_MARK + json.dumps(found), flush=True)
+
+
+def _end(said: str) -> str:
+    """Its last lines, without the folder that llama.cpp was compiled in."""
+    return re.sub(r"\S*/vendor/", "vendor/", said)[-500:]
 
 
 def _outcome(code: int, found: dict[str, Any] | None) -> str:
