@@ -9,6 +9,12 @@ ratio of a round is isolated / in this process; for the time of one request, the
 
 from __future__ import annotations
 
+# Before anything that imports numpy: a build with a C++ library of its own crashes loading a model otherwise.
+from contextlib import suppress
+
+with suppress(ImportError):
+    import llama_cpp  # noqa: F401
+
 import argparse
 import statistics
 import time

@@ -28,6 +28,7 @@ ALLOWED = {
     "images/processes/child.py: import pickle": "likewise; images and pixels go as bytes (wire.py)",
     "images/processes/pool.py: import pickle": "writes that Decoder",
     "engines/isolated/child.py: pickle.loads": "the Opener of the process that started this one, over its own socket",
+    "engines/isolated/child.py: import_module": "names of libraries from tables in the source",
     "engines/isolated/child.py: import pickle": "likewise; what comes back is JSON and bytes (messages.py)",
     "engines/isolated/opener.py: import_module": "an engine of ours, named by the parent process",
     "engines/isolated/supervisor.py: import pickle": "writes that Opener",

@@ -133,7 +133,9 @@ def _open_engine(config: LlamaChatConfig, kept: Keeping) -> ChatEngine:
 
         # This side keeps the queue's limit. Over there it is never reached, whatever is on its way between the two.
         unlimited = replace(config, max_queue=sys.maxsize)
-        opener = Opener("chat", "fastinfer.engines.llama.chat.engine", "LlamaChatEngine", (unlimited,))
+        opener = Opener(
+            "chat", "fastinfer.engines.llama.chat.engine", "LlamaChatEngine", (unlimited,), first=("llama_cpp",)
+        )
         return IsolatedChatEngine(opener, slots=config.parallel, max_queue=config.max_queue, patience=kept.patience)
     from fastinfer.engines.llama.chat.engine import LlamaChatEngine
 

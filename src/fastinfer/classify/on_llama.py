@@ -88,7 +88,9 @@ def _open(config: LlamaClassifyConfig, kept: Keeping) -> GroupingEngine:
     if kept.isolate:
         from fastinfer.engines.isolated.classify import IsolatedClassifyEngine
 
-        opener = Opener("classify", "fastinfer.engines.llama.classify", "LlamaClassifyEngine", (config,))
+        opener = Opener(
+            "classify", "fastinfer.engines.llama.classify", "LlamaClassifyEngine", (config,), first=("llama_cpp",)
+        )
         return IsolatedClassifyEngine(opener, patience=kept.patience)
     from fastinfer.engines.llama.classify import LlamaClassifyEngine
 

@@ -15,15 +15,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastinfer.engines import watchdog
 from fastinfer.engines.isolated.failures import write_failure
-from fastinfer.engines.isolated.memory import SharedView
 from fastinfer.engines.isolated.messages import Message, MessageReader, encode
 from fastinfer.engines.isolated.opener import Opener
-from fastinfer.engines.isolated.serving import ChatServer, ClassifyServer, Server
+
+if TYPE_CHECKING:
+    from fastinfer.engines.isolated.serving import Server
 
 __all__ = ["main"]
 
@@ -36,18 +38,22 @@ _BEAT: Final = 1.0
 _READ: Final = 1 << 18
 
 
-def main(parent: str, connection: str, *descriptors: str) -> None:
+def main(parent: str, connection: str, first: str, *descriptors: str) -> None:
     """Serve the process that started this one.
 
     Args:
         parent: its number.
         connection: descriptor of the socket to it.
+        first: modules to import before all others, with spaces between.
         descriptors: of the memory that both see: images, and for classification also scores.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is that process's business
     faulthandler.enable()  # a native crash says where it was
     _end_with(int(parent))
     _be_ended_first()
+    for name in first.split():
+        with contextlib.suppress(ImportError):  # whoever needs it says so better
+            import_module(name)
     with socket.socket(fileno=int(connection)) as ours:
         sender = Sender(ours)
         try:
@@ -125,6 +131,10 @@ def _serve(messages: Iterator[Message], sender: Sender, descriptors: list[int]) 
     except Exception as error:  # noqa: BLE001  whoever opens the engine gets it, whatever it is
         sender.send({"failed": write_failure(error)})
         return
+    # Only now, as they import numpy; see Opener.first.
+    from fastinfer.engines.isolated.memory import SharedView
+    from fastinfer.engines.isolated.serving import ChatServer, ClassifyServer
+
     views = [SharedView(descriptor, writable=number > 0) for number, descriptor in enumerate(descriptors)]
     engine.go_by(wishes["alias"])
     server: Server = (

@@ -20,6 +20,8 @@ class Opener:
         name: its name.
         arguments: what it is called with; can be pickled.
         keywords: likewise.
+        first: modules that are imported before all others. Builds of llama.cpp with a C++ library of their own crash
+            where numpy has loaded another one before.
     """
 
     kind: Literal["classify", "chat"]
@@ -27,6 +29,7 @@ class Opener:
     name: str
     arguments: tuple[Any, ...] = ()
     keywords: dict[str, Any] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
 
     def open(self) -> Any:
         """The engine; raises what opening it raises."""

@@ -38,6 +38,7 @@ class EngineProcess:
 
     Args:
         descriptors: of the memory that it shares, to be inherited.
+        first: modules that it imports before all others.
 
     Attributes:
         known: what its owner has told it already.
@@ -46,7 +47,7 @@ class EngineProcess:
         EngineUnavailableError: it cannot be started.
     """
 
-    def __init__(self, descriptors: tuple[int, ...]) -> None:
+    def __init__(self, descriptors: tuple[int, ...], first: tuple[str, ...] = ()) -> None:
         self.known: set[int] = set()
         self._reader = MessageReader()
         self._lock = threading.Lock()
@@ -62,7 +63,7 @@ class EngineProcess:
                 calling(
                     "fastinfer.engines.isolated.child",
                     "main",
-                    *map(str, (os.getpid(), theirs.fileno(), *descriptors)),
+                    *map(str, (os.getpid(), theirs.fileno(), " ".join(first), *descriptors)),
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -255,7 +255,7 @@ class Supervisor:
     def _live(self) -> FastInferError | None:
         """The life of one process: what it died of, or None where the engine was closed."""
         try:
-            process = EngineProcess(self._descriptors)
+            process = EngineProcess(self._descriptors, self._opener.first)
         except FastInferError as error:
             return error
         self._process, self._hung = process, False
