@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, Protocol, TypeVar
 
 from fastinfer.errors import FastInferError
+from fastinfer.interrupts import Deferral, press_again
 
 __all__ = ["Pending", "check_errors", "run", "run_async"]
 
@@ -192,8 +193,17 @@ def _cancelling(window: _Window[Any, Any]) -> Iterator[None]:
     """Cancel what is left in the window on the way out."""
     try:
         yield
-    finally:
+    except GeneratorExit:
+        # The stream was dropped, as a rule: Python would lose an interrupt that is raised from here.
+        try:
+            with Deferral():
+                window.cancel()
+        except KeyboardInterrupt:
+            press_again()
+        raise
+    except BaseException:
         window.cancel()
+        raise
 
 
 async def _as_async(items: Iterable[Item]) -> AsyncIterator[Item]:

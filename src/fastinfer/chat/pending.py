@@ -11,6 +11,7 @@ from fastinfer.chat.exchange import Exchange
 from fastinfer.chat.results import Reply
 from fastinfer.engines.chat import Ticket
 from fastinfer.errors import FastInferError, RequestTimeoutError
+from fastinfer.interrupts import answer_of
 
 __all__ = ["Engine", "PendingChat", "hung", "late", "patience"]
 
@@ -59,7 +60,7 @@ class PendingChat:
         """The reply; waits for it. An interrupted wait cancels the request."""
         self._engine.check_process()
         try:
-            deltas, outcome = self._collector.future.result(self._wait)
+            deltas, outcome = answer_of(self._collector.future, self._wait)
         except BaseException as error:
             self._ticket.cancel()
             if isinstance(error, FutureTimeoutError) and not isinstance(error, FastInferError):

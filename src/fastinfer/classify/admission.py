@@ -6,6 +6,7 @@ import threading
 import time
 
 from fastinfer.errors import QueueFullError
+from fastinfer.interrupts import Deferral
 
 __all__ = ["Admission"]
 
@@ -34,14 +35,15 @@ class Admission:
         """
         if self._limit is None:
             return True
-        with self._changed:
+        with Deferral() as interrupts, self._changed:
             while self._open and self._count >= self._limit:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 self._waiting += 1
                 try:
-                    self._changed.wait(left)
+                    self._changed.wait(interrupts.at_most(left))
+                    interrupts.heed()
                 finally:
                     self._waiting -= 1
             self._count += 1
@@ -55,7 +57,7 @@ class Admission:
         """
         if self._limit is None:
             return
-        with self._changed:
+        with Deferral(), self._changed:
             if self._open and self._count + self._waiting >= self._limit:
                 raise QueueFullError(
                     f"{self._count} images are in work and {self._waiting} wait; max_concurrent_requests is "
@@ -68,12 +70,12 @@ class Admission:
         """Give a place back."""
         if self._limit is None:
             return
-        with self._changed:
+        with Deferral(), self._changed:
             self._count -= 1
             self._changed.notify()
 
     def close(self) -> None:
         """Let everyone in who waits; what they meet then says that all is closed."""
-        with self._changed:
+        with Deferral(), self._changed:
             self._open = False
             self._changed.notify_all()

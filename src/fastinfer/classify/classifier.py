@@ -28,6 +28,7 @@ from fastinfer.errors import EngineDeadError, EngineError, FastInferError, Reque
 from fastinfer.images import ImageSource, describe_source
 from fastinfer.images.decoder import Decoder, Decodes
 from fastinfer.images.processes import DecodeProcesses
+from fastinfer.interrupts import Deferral, answer_of
 from fastinfer.ordered import Pending, check_errors
 from fastinfer.preset_library import DecodeIn, Preset
 from fastinfer.provenance import Provenance
@@ -181,16 +182,18 @@ class Classifier:
         """
         job = self._job(labels)
         deadline = None if timeout is None else time.monotonic() + timeout
-        job.expect()
-        if not wait:
-            job.admit_now()
-        elif not job.admit(deadline):
-            raise self._too_late(image, timeout)
-        scores, decode_ms = job.start(image)
+        with Deferral():  # it may be interrupted while it waits for its place and while it is read
+            job.expect()
+            if not wait:
+                job.admit_now()
+            elif not job.admit(deadline):
+                raise self._too_late(image, timeout)
+            scores, decode_ms = job.start(image)
         try:
-            answer = scores.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            answer = answer_of(scores, None if deadline is None else max(0.0, deadline - time.monotonic()))
         except (FutureTimeoutError, KeyboardInterrupt) as error:
-            scores.cancel()
+            with Deferral():
+                scores.cancel()
             if isinstance(error, KeyboardInterrupt):
                 raise
             raise self._too_late(image, timeout) from error

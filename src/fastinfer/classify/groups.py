@@ -12,6 +12,7 @@ from fastinfer.engines.base import Scores
 from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
 from fastinfer.images.prepared import EngineImage
+from fastinfer.interrupts import Deferral, answer_of
 
 __all__ = ["GroupJob", "GroupedImages", "Loaded", "PendingMember"]
 
@@ -70,6 +71,10 @@ class GroupedImages:
 
     def start(self, image: ImageSource) -> PendingMember:
         """Put the next image into the group."""
+        with Deferral():
+            return self._start(image)
+
+    def _start(self, image: ImageSource) -> PendingMember:
         self._job.check_process()
         group = self._group
         member = PendingMember(self._job, image)
@@ -87,8 +92,9 @@ class GroupedImages:
 
     def end(self) -> None:
         """The group has all its images: queue it as soon as they are decoded, and open the next one."""
-        group, self._group = self._group, _Group(self._job)
-        group.end()
+        with Deferral():
+            group, self._group = self._group, _Group(self._job)
+            group.end()
 
 
 class PendingMember:
@@ -102,8 +108,8 @@ class PendingMember:
     def result(self) -> Classification:
         """The result; waits for it."""
         self._job.check_process()
-        scores, decode_ms = self.started.result()
-        return self._job.finish(self.image, scores.result(), decode_ms)
+        scores, decode_ms = answer_of(self.started)
+        return self._job.finish(self.image, answer_of(scores), decode_ms)
 
     async def aresult(self) -> Classification:
         """The result; awaits it."""
@@ -117,7 +123,8 @@ class PendingMember:
             self._job.check_process()
         except EngineDeadError:
             return  # it is the parent's
-        self.started.add_done_callback(_cancel_scores)
+        with Deferral():
+            self.started.add_done_callback(_cancel_scores)
 
 
 class _Group:

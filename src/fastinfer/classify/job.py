@@ -19,6 +19,7 @@ from fastinfer.engines.base import ClassifyEngine, GroupingEngine, Scores, Task
 from fastinfer.errors import FastInferError, QueueFullError
 from fastinfer.images import ImageSource
 from fastinfer.images.decoder import Decodes
+from fastinfer.interrupts import Deferral
 from fastinfer.provenance import Provenance
 
 __all__ = ["ClassifyJob", "Stages"]
@@ -108,23 +109,26 @@ class ClassifyJob:
         begun = time.perf_counter()
         # The callback may outlive the classifier, and must not keep it alive.
         leave, tally = self._stages.admission.leave, self._stages.tally
-        tally.begin()
-        try:
-            self._stages.check_open()
-            scores = self._stages.engine.submit(self._stages.decoder.load(image), self._task)
-        except BaseException as error:
-            leave()
-            tally.spoil(error)
-            raise
-        decode_ms = (time.perf_counter() - begun) * 1e3
-        tally.decoded()
-        tally.submit()
+        with Deferral() as interrupts:  # one that is interrupted gives its place back, and counts once
+            tally.begin()
+            try:
+                self._stages.check_open()
+                with interrupts.lifted():
+                    prepared = self._stages.decoder.load(image)
+                scores = self._stages.engine.submit(prepared, self._task)
+            except BaseException as error:
+                leave()
+                tally.spoil(error)
+                raise
+            decode_ms = (time.perf_counter() - begun) * 1e3
+            tally.decoded()
+            tally.submit()
 
-        def end(scores: Future[Scores]) -> None:
-            leave()
-            tally.end(begun, decode_ms, scores)
+            def end(scores: Future[Scores]) -> None:
+                leave()
+                tally.end(begun, decode_ms, scores)
 
-        scores.add_done_callback(end)
+            scores.add_done_callback(end)
         return scores, decode_ms
 
     def load(self, image: ImageSource) -> Loaded:

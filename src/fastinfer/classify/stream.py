@@ -11,6 +11,7 @@ from fastinfer.classify.results import Classification
 from fastinfer.engines.base import Scores
 from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
+from fastinfer.interrupts import Deferral, answer_of
 from fastinfer.ordered import Pending, run, run_async
 
 __all__ = ["Job", "PendingImage", "arun_images", "run_images", "start"]
@@ -72,6 +73,11 @@ def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool 
         EngineDeadError: the process was forked after the engine was created.
     """
     job.check_process()
+    with Deferral():
+        return _start(pool, job, image, wait=wait)
+
+
+def _start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool) -> _Started:
     job.expect()
     if not wait:
         job.admit_now()
@@ -103,8 +109,8 @@ class PendingImage:
     def result(self) -> Classification:
         """The result; waits for it."""
         self._job.check_process()
-        scores, decode_ms = self._started.result()
-        return self._job.finish(self._image, scores.result(), decode_ms)
+        scores, decode_ms = answer_of(self._started)
+        return self._job.finish(self._image, answer_of(scores), decode_ms)
 
     async def aresult(self) -> Classification:
         """The result; awaits it."""
@@ -118,8 +124,9 @@ class PendingImage:
             self._job.check_process()
         except EngineDeadError:
             return  # it is the parent's
-        if not self._started.cancel():
-            self._started.add_done_callback(_cancel_scores)
+        with Deferral():
+            if not self._started.cancel():
+                self._started.add_done_callback(_cancel_scores)
 
 
 def _cancel_scores(started: _Started) -> None:

@@ -7,12 +7,14 @@ import weakref
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError
+from functools import partial
 from typing import Protocol, TypeVar
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
-from fastinfer.engines.lifeline import Lifeline
+from fastinfer.engines.lifeline import Lifeline, finish_closing
 from fastinfer.errors import EngineDeadError
 from fastinfer.images.prepared import EngineImage
+from fastinfer.interrupts import Deferral
 
 __all__ = ["Core", "EngineHandle", "Queued", "answer", "fail", "fail_all", "fail_hung", "take_batch"]
 
@@ -60,7 +62,7 @@ class EngineHandle:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._finalizer = weakref.finalize(self, _close, core)
+        self._finalizer = weakref.finalize(self, finish_closing, partial(_close, core))
 
     @property
     def description(self) -> EngineDescription:
@@ -75,7 +77,8 @@ class EngineHandle:
             LabelError: this engine cannot score such a label.
         """
         self.check_process()
-        return self._core.tokenize_label(label, prompt)
+        with Deferral():
+            return self._core.tokenize_label(label, prompt)
 
     def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
         """Queue one image, prepared as the description says; the future may be cancelled until its turn comes.
@@ -88,7 +91,8 @@ class EngineHandle:
             ImageDecodeError: the image has a shape that the model cannot take.
         """
         self.check_process()
-        return self._core.submit(image, task)
+        with Deferral():
+            return self._core.submit(image, task)
 
     def go_by(self, alias: str) -> None:
         """Be called so in logs."""
@@ -108,7 +112,8 @@ class EngineHandle:
 
     def close(self) -> None:
         """Fail what waits, wait for what is being computed, free all memory. Idempotent, from any thread."""
-        self._finalizer()
+        _close(self._core)
+        self._finalizer.detach()
 
 
 def _close(core: Core) -> None:

@@ -6,12 +6,14 @@ import atexit
 import math
 import os
 import threading
+from collections.abc import Callable
 from typing import Final
 from weakref import WeakSet
 
 from fastinfer.errors import EngineDeadError
+from fastinfer.interrupts import press_again
 
-__all__ = ["Lifeline", "outlive"]
+__all__ = ["Lifeline", "finish_closing", "outlive"]
 
 #: Seconds that the interpreter's end waits for a thread that frees an engine.
 _PATIENCE: Final = 20.0
@@ -24,6 +26,23 @@ def outlive(thread: threading.Thread) -> None:
     llama.cpp calls its log function meanwhile. A thread that the interpreter cuts off in there takes the process along.
     """
     _freeing.add(thread)
+
+
+def finish_closing(close: Callable[[], None]) -> None:
+    """Close what was dropped. Where Ctrl-C ends that, nobody is left to do it again, or to be told.
+
+    So a thread goes on with it, and Ctrl-C is pressed again.
+
+    Args:
+        close: idempotent, and to be called again after an interrupt.
+    """
+    try:
+        close()
+    except KeyboardInterrupt:
+        rest = threading.Thread(target=close, name="fastinfer-close", daemon=True)
+        outlive(rest)
+        rest.start()
+        press_again()
 
 
 def _wait() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from fastinfer.errors import FastInferError, ImageDecodeError
 from fastinfer.images.folder import image_names
 from fastinfer.images.source import SourceName, describe_source, read_file
+from fastinfer.interrupts import Deferral, answer_of
 from fastinfer.jobs.output import Shard
 from fastinfer.jobs.work import FileState, Known
 from fastinfer.tables.rows import readable
@@ -128,17 +129,21 @@ def read_ahead(files: Files, known: Known) -> Generator[Reading, None, None]:
             together = min(_TOGETHER, _BYTES_AHEAD * count // (_READERS * size)) if size else 1
             while len(reading) < _READERS and (some := list(islice(places, max(1, together)))):
                 asked = [_Asked.of(files.path(place), known) for place in some]
-                reading.append((asked, pool.submit(_read_all, asked, root)))
+                with Deferral():
+                    reading.append((asked, pool.submit(_read_all, asked, root)))
             if not reading:
                 return
             asked, future = reading.popleft()
-            for file, result in zip(asked, future.result(), strict=True):
+            results = answer_of(future)
+            for file, result in zip(asked, results, strict=True):
                 count, size = count + 1, size + (0 if result.state is None else result.state.size)
                 if result.state is not None and result.state != file.before:
                     known.remember(file.key, result.state)
                 yield result
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        with Deferral():
+            pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=True)
 
 
 class _Asked(NamedTuple):

@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fastinfer.errors import FastInferError
+from fastinfer.interrupts import heeded
 from fastinfer.jobs.journal import Journal
 from fastinfer.jobs.output import FORMATS, Output
 from fastinfer.jobs.request import JobRequest
@@ -155,7 +156,8 @@ def run_chat(
 
 
 def _start(request: JobRequest, stop: Event | None) -> JobSummary:
-    return (run_chat if request.kind == "chat" else _run_classify)(request, stop)
+    with heeded():
+        return (run_chat if request.kind == "chat" else _run_classify)(request, stop)
 
 
 def _run_classify(request: JobRequest, stop: Event | None) -> JobSummary:

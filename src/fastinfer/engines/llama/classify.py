@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -33,6 +33,7 @@ from fastinfer.engines.llama.vision import ImageEncoder, Prepared
 from fastinfer.engines.watchdog import Watch
 from fastinfer.errors import EngineDeadError, FastInferError, PromptTooLongError
 from fastinfer.images.prepared import EngineImage, PreparedImage
+from fastinfer.interrupts import Deferral
 
 __all__ = ["LlamaClassifyEngine"]
 
@@ -62,8 +63,9 @@ class LlamaClassifyEngine(EngineHandle):
     """
 
     def __init__(self, config: LlamaClassifyConfig) -> None:
-        self._batches = _Core(config)
-        super().__init__(self._batches)
+        with Deferral() as interrupts:  # llama.cpp logs through Python while it loads, which would lose Ctrl-C
+            self._batches = _Core(config, interrupts.heed)
+            super().__init__(self._batches)
 
     @property
     def group_size(self) -> int:
@@ -80,17 +82,19 @@ class LlamaClassifyEngine(EngineHandle):
             EngineDeadError: the engine was closed, has died, or belongs to another process.
         """
         self.check_process()
-        return self._batches.submit_together(images, task)
+        with Deferral():
+            return self._batches.submit_together(images, task)
 
 
 class _Core:
-    def __init__(self, config: LlamaClassifyConfig) -> None:
+    def __init__(self, config: LlamaClassifyConfig, heed: Callable[[], None]) -> None:
         self._config = config
         self._condition = threading.Condition()
         self._queue: deque[_Request] = deque()
         self._busy = 0
         self.life = Lifeline()
         self._free_by: threading.Thread | None = None
+        self._freed = False
         self._batches: dict[_Worker, list[_Request]] = {}
         #: Threads whose batch hangs; the last of them to go on after all frees the memory, where the engine was closed.
         self._hanging: set[threading.Thread] = set()
@@ -100,12 +104,14 @@ class _Core:
         with ExitStack() as undo:
             self._model = LlamaModel(config.model, n_gpu_layers=placement(None, config.n_gpu_layers)["n_gpu_layers"])
             undo.callback(self._model.close)
+            heed()
             self._model.render("")  # a model without a usable chat template fails here, not at the first image
             self._workers: list[_Worker] = []
             for threads in threads_of_workers(config):
                 worker = _Worker(self._model, config, threads)
                 undo.callback(worker.close)
                 self._workers.append(worker)
+                heed()
             #: Takes an image that is alone, with all threads, so that one image does not wait for one core.
             self._soloist = self._workers[-1] if config.workers > 1 else None
             self._free = undo.pop_all()
@@ -160,8 +166,8 @@ class _Core:
         return [request.future for request in requests]
 
     def close(self) -> None:
-        with self._condition:
-            first, self.life.closed = not self.life.closed, True
+        with Deferral(), self._condition:
+            self.life.closed = True
             waiting, self._queue = self._queue, deque()
             self._condition.notify_all()
         fail_all((request.future for request in waiting), None)
@@ -169,16 +175,20 @@ class _Core:
         for thread in self._threads:
             if thread is not me and thread not in self._hanging:
                 thread.join()
-        with self._condition:
-            if self._hanging:
-                self._free_late = first
+        # Not before: where Ctrl-C ends the wait for the threads, the next call frees.
+        with Deferral():
+            with self._condition:
+                first, self._freed = not self._freed, True
+                hangs = bool(self._hanging)
+                self._free_late = self._free_late or (first and hangs)
+            if not first or hangs:
                 return
-        if first and me in self._threads:
-            # The garbage collector runs in any thread, also in a worker's in the middle of a batch.
-            self._free_by = me
-            outlive(me)
-        elif first:
-            self._free.close()
+            if me in self._threads:
+                # The garbage collector runs in any thread, also in a worker's in the middle of a batch.
+                self._free_by = me
+                outlive(me)
+            else:
+                self._free.close()
 
     def _run(self, worker: _Worker) -> None:
         self._work(worker)

@@ -19,6 +19,7 @@ from fastinfer.errors import EngineDeadError, EngineError, ImageDecodeError
 from fastinfer.images.decoder import Decoder
 from fastinfer.images.prepared import EngineImage
 from fastinfer.images.source import ImageSource, SourceName, is_array, read_bytes
+from fastinfer.interrupts import Deferral
 
 from .wire import DecoderLostError, Request, read_ready, read_reply, write_request
 
@@ -75,13 +76,24 @@ class DecodeProcesses:
         self._finalizer()
 
     def _ask(self, request: Request) -> EngineImage | ImageDecodeError:
-        child = self._slots.get()
+        with Deferral() as interrupts:  # a place that is taken is given back, whenever Ctrl-C comes
+            return self._ask_one(self._place(interrupts), request, interrupts)
+
+    def _place(self, interrupts: Deferral) -> _Child | None:
+        while True:
+            try:
+                return self._slots.get(timeout=interrupts.at_most(None))
+            except queue.Empty:
+                interrupts.heed()
+
+    def _ask_one(self, child: _Child | None, request: Request, interrupts: Deferral) -> EngineImage | ImageDecodeError:
         try:
-            child = child or self._start()
-            # Asked when the process is among those that closing ends: one of the two sees the other.
-            if self._closed:
-                raise EngineDeadError("The decoding processes were closed before this image was read.")
-            return child.ask(request, self._most_bytes)
+            with interrupts.lifted():
+                child = child or self._start()
+                # Asked when the process is among those that closing ends: one of the two sees the other.
+                if self._closed:
+                    raise EngineDeadError("The decoding processes were closed before this image was read.")
+                return child.ask(request, self._most_bytes)
         except BaseException as error:
             # Not used again, also after an interrupt: what it still sends would be taken for the next image.
             broken, child = child, None

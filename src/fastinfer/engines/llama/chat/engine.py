@@ -8,12 +8,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fastinfer.engines.chat import Generation, PlacedImage, Sink, Ticket
-from fastinfer.engines.lifeline import Lifeline, outlive
+from fastinfer.engines.lifeline import Lifeline, finish_closing, outlive
 from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.chat.budget import RowPadding, prompt_budget
 from fastinfer.engines.llama.chat.choosing import ParallelSampling
@@ -37,6 +37,7 @@ from fastinfer.errors import (
     QueueFullError,
     RequestTimeoutError,
 )
+from fastinfer.interrupts import Deferral
 from fastinfer.provenance import Adjustment
 
 __all__ = ["LlamaChatEngine"]
@@ -75,9 +76,10 @@ class LlamaChatEngine:
     """
 
     def __init__(self, config: LlamaChatConfig) -> None:
-        self._core = _Core(config)
-        # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this.
-        self._finalizer = weakref.finalize(self, self._core.close)
+        with Deferral() as interrupts:  # llama.cpp logs through Python while it loads, which would lose Ctrl-C
+            self._core = _Core(config, interrupts.heed)
+            # The thread refers to the core alone, so an engine that is dropped is collected, and closed by this.
+            self._finalizer = weakref.finalize(self, finish_closing, self._core.close)
         self.name = f"llama.cpp (llama-cpp-python {VERSION})"
         #: Most tokens of a prompt with its reply.
         self.limit = self._core.limit
@@ -171,17 +173,18 @@ class LlamaChatEngine:
 
     def close(self) -> None:
         """Fail what runs and waits with EngineDeadError, free all memory. Idempotent, from any thread."""
-        self._finalizer()
+        self._core.close()
+        self._finalizer.detach()
 
 
 class _Core:
-    def __init__(self, config: LlamaChatConfig) -> None:
+    def __init__(self, config: LlamaChatConfig, heed: Callable[[], None]) -> None:
         self._config = config
         self._condition = threading.Condition()
         self._inbox: deque[Request] = deque()
         self._numbers = itertools.count()
         self._users = self._waiters = 0
-        self._frees_itself = self._has_ended = False
+        self._frees_itself = self._freed = self._has_ended = False
         self._life = Lifeline()
         with ExitStack() as undo:
             where = placement(config.device, config.n_gpu_layers)
@@ -190,6 +193,7 @@ class _Core:
             self._without_graphs = config.kv_unified and where["n_gpu_layers"] != 0 and turn_cuda_graphs_off()
             model = LlamaModel(config.model, n_gpu_layers=where["n_gpu_layers"], main_gpu=where.get("main_gpu"))
             undo.callback(model.close)
+            heed()
             self.vocabulary = Vocabulary(model)
             slots = config.parallel
             context, memory = lay_out(model, config, undo)
@@ -218,6 +222,7 @@ class _Core:
             if config.calibrate:
                 self._loop.calibrate(slots + PADDING[config.kv_unified])
             self._context = context
+            heed()
             self._free = undo.pop_all()
         trained = int(llama.llama_model_n_ctx_train(model.handle))
         self.limit = min(memory.limit, trained)
@@ -248,15 +253,16 @@ class _Core:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         self.check_process()
-        with self._condition:
-            self._life.check()
-            self._users += 1
-        try:
-            yield
-        finally:
+        with Deferral():
             with self._condition:
-                self._users -= 1
-                self._condition.notify_all()
+                self._life.check()
+                self._users += 1
+            try:
+                yield
+            finally:
+                with self._condition:
+                    self._users -= 1
+                    self._condition.notify_all()
 
     def show(self, tokens: tuple[str, ...]) -> None:
         with self.in_use():
@@ -281,7 +287,7 @@ class _Core:
                 limit=self.limit,
                 hint=f"Shorten the conversation, or raise n_ctx (now {self._config.n_ctx}).",
             )
-        with self._condition:
+        with Deferral() as interrupts, self._condition:
             self._life.check()
             while self._waiting() >= self._config.max_queue:
                 if not wait:
@@ -289,14 +295,15 @@ class _Core:
                         f"{self._config.max_queue} requests are waiting already.",
                         hint="Wait for replies before sending more, use chat_many, or raise max_queue.",
                     )
-                self._wait_for_room(generation.deadline)
+                self._wait_for_room(generation.deadline, interrupts)
+                interrupts.heed()
                 self._life.check()
             request = Request(generation, sink, next(self._numbers), self.limit)
             self._inbox.append(request)
             self._condition.notify_all()
         return _Ticket(request)
 
-    def _wait_for_room(self, deadline: float | None) -> None:
+    def _wait_for_room(self, deadline: float | None, interrupts: Deferral) -> None:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise RequestTimeoutError(
@@ -304,7 +311,7 @@ class _Core:
             )
         self._waiters += 1
         try:
-            self._condition.wait(left)
+            self._condition.wait(interrupts.at_most(left))
         finally:
             self._waiters -= 1
 
@@ -332,7 +339,7 @@ class _Core:
     def profile(self) -> dict[str, float]:
         self.check_process()
         counters = self._loop.counters
-        with self._condition:
+        with Deferral(), self._condition:
             reused = self._context.graphs_reused if not self._life.closed else 0
         return counters.profile(graphs_reused=reused)
 
@@ -348,27 +355,31 @@ class _Core:
     def close(self) -> None:
         if self._life.is_elsewhere:
             return
-        with self._condition:
-            first, self._life.closed = not self._life.closed, True
+        with Deferral(), self._condition:
+            self._life.closed = True
             self._condition.notify_all()
         if threading.current_thread() is self._thread:
             # The garbage collector runs in any thread, also in this one in the middle of a step.
-            self._frees_itself = first
+            self._frees_itself = not self._freed
             outlive(self._thread)
             return
-        with self._condition:
+        with Deferral(), self._condition:
             if self._life.hangs and not self._has_ended:
-                self._frees_itself = first
+                self._frees_itself = not self._freed
                 return
         self._thread.join()
-        if first:
-            self._release()
+        self._release()
 
     def _release(self) -> None:
-        with self._condition:
-            while self._users:
-                self._condition.wait()
-        self._free.close()
+        with Deferral() as interrupts:
+            with self._condition:
+                while self._users:
+                    self._condition.wait(interrupts.at_most(None))
+                    interrupts.heed()
+                # Not before: where Ctrl-C ends one of the waits, the next call frees.
+                first, self._freed = not self._freed, True
+            if first:
+                self._free.close()
 
     def _run(self) -> None:
         loop = self._loop

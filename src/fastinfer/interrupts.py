@@ -1,0 +1,189 @@
+"""Ctrl-C where it would be lost, or would leave a lock behind.
+
+Python raises KeyboardInterrupt in whatever Python code the main thread runs next. Where that is a callback of a C
+library, a finaliser or a callback of a weak reference, there is nobody to raise it to: Python reports it and goes on.
+Where it is the code that enters a ``threading.Condition``, the lock is taken and nobody will ever give it back, and
+conditions are in every Future and every pool of threads: an engine's thread that wants the lock then waits for ever.
+"""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+__all__ = ["Deferral", "answer_of", "heeded", "press_again"]
+
+Result = TypeVar("Result")
+
+#: Seconds that a wait within a deferral may take before Ctrl-C is looked for.
+_SLICE: Final = 0.05
+#: Seconds until an interrupt that was lost is pressed again: whatever lost it is over by then, as a rule.
+_AGAIN: Final = 0.02
+
+
+def _in_main_thread() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
+
+
+class Deferral:
+    """A context manager: Ctrl-C has its effect when the block ends, or where :meth:`heed` is called in it.
+
+    For what takes no time, or is a call of a C library that takes its time in one piece anyway. It costs some
+    microseconds. In other threads than the main one, where Ctrl-C never comes, nothing changes. One within another
+    leaves to that one what was pressed.
+    """
+
+    __slots__ = ("_handler", "_outer", "_pressed")
+
+    def __init__(self) -> None:
+        #: What Ctrl-C does elsewhere; None where nothing is deferred.
+        self._handler: Callable[[int, Any], Any] | None = None
+        self._outer: Deferral | None = None
+        self._pressed: list[Any] = []
+
+    def heed(self) -> None:
+        """Where Ctrl-C was pressed, do now what it does, also within another deferral."""
+        if self._handler is None:
+            return
+        frames = []
+        here: Deferral | None = self
+        while here is not None:
+            frames += here._pressed
+            here._pressed.clear()
+            here = here._outer
+        if frames:
+            self._handler(signal.SIGINT, frames[0])
+
+    def at_most(self, left: float | None) -> float | None:
+        """Seconds to wait at once, of those that are left: then :meth:`heed` is to be called.
+
+        Args:
+            left: None waits as long as it takes.
+        """
+        if self._handler is None:
+            return left
+        return _SLICE if left is None else min(left, _SLICE)
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Do at once what Ctrl-C does within this block, also within another deferral."""
+        if self._handler is None:
+            yield
+            return
+        self.heed()
+        signal.signal(signal.SIGINT, self._handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, _: int, frame: Any) -> None:
+        self._pressed.append(frame)
+
+    def __enter__(self) -> Deferral:
+        if _in_main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):  # otherwise it is ignored, left to the system, or not Python's
+                outer = getattr(handler, "__self__", None)
+                self._outer = outer if isinstance(outer, Deferral) else None
+                self._handler = handler if self._outer is None else self._outer._handler
+                signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is None:
+            return
+        if self._outer is None:
+            signal.signal(signal.SIGINT, self._handler)
+            self.heed()
+        else:
+            signal.signal(signal.SIGINT, self._outer._note)
+            self._outer._pressed += self._pressed
+
+
+def answer_of(future: Future[Result], timeout: float | None = None) -> Result:
+    """``future.result(timeout)``, which Ctrl-C ends without harm to whoever answers the future.
+
+    Raises:
+        concurrent.futures.TimeoutError: it was not done in time.
+        BaseException: what the future failed with.
+    """
+    if not _in_main_thread():
+        return future.result(timeout)
+    over = threading.Lock()
+    over.acquire()
+    with Deferral():
+        future.add_done_callback(lambda _: over.release())
+    # A lock itself is entered or not, whenever Ctrl-C comes.
+    if not over.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+        raise FutureTimeoutError
+    with Deferral():
+        return future.result()
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """Have Ctrl-C end the block also where Python loses it: it is pressed again a moment later, or raised at the end.
+
+    For a long call in the main thread; elsewhere nothing changes.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    before, lost = sys.unraisablehook, _Lost()
+
+    def hook(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            lost.note()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = before
+        if lost.take():
+            raise KeyboardInterrupt
+
+
+def press_again() -> None:
+    """For where KeyboardInterrupt was caught and cannot be raised: Ctrl-C is pressed again a moment later."""
+    _Lost().note()
+
+
+class _Lost:
+    """An interrupt that nobody was told of, until somebody takes it."""
+
+    def __init__(self) -> None:
+        self._there: list[None] = []
+
+    def note(self) -> None:
+        self._there.append(None)
+        threading.Thread(target=self._press, name="fastinfer-interrupt", daemon=True).start()
+
+    def take(self) -> bool:
+        try:
+            self._there.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _press(self) -> None:
+        time.sleep(_AGAIN)
+        if not self.take():
+            return
+        main = threading.main_thread().ident
+        if sys.platform == "win32" or main is None:
+            _thread.interrupt_main()
+        else:
+            signal.pthread_kill(main, signal.SIGINT)  # wakes it, too, from what it waits for
