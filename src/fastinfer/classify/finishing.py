@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from fastinfer.calibrating.applying import Calibrated
 from fastinfer.classify.labels import LabelSet
 from fastinfer.classify.results import Classification, Timings
 from fastinfer.engines.base import Scores
 from fastinfer.engines.scoring import normalise
-from fastinfer.errors import FastInferError
+from fastinfer.errors import EngineError, FastInferError
 from fastinfer.images import ImageSource, describe_source
 from fastinfer.provenance import Provenance
 
 __all__ = ["classified", "failed"]
+
+
+def _has_no_numbers(scores: Scores) -> bool:
+    if scores.labels is not None:
+        return bool(np.isnan(scores.labels).any())
+    return scores.naming is not None and math.isnan(scores.naming.probability)
 
 
 def classified(
@@ -31,7 +41,15 @@ def classified(
         labels: the label set; None where the model named what it saw.
         provenance: what ran.
         calibrated: the calibration for these labels; None without.
+
+    Raises:
+        EngineError: the scores are no numbers.
     """
+    if _has_no_numbers(scores):
+        raise EngineError(
+            f"The engine's scores of {describe_source(image)} are no numbers.",
+            hint="The model's files or the device may be damaged; try another number format, or without the GPU.",
+        )
     prediction_set = None
     if scores.labels is not None and labels is not None:
         shares, mass = normalise(scores.labels)

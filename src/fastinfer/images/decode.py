@@ -71,7 +71,7 @@ def decoding(name: object, kind: str) -> Iterator[None]:
         if "truncated" in str(error).lower():
             raise _truncated(name, kind) from error
         raise ImageDecodeError(
-            f"Cannot read {name} as {kind}: {error or type(error).__name__}.",
+            f"Cannot read {name} as {kind}: {str(error) or type(error).__name__}.",
             hint="The data is damaged or unusual; open and save it again with an image program.",
         ) from error
 

@@ -166,6 +166,10 @@ class LlamaContext:
         pointer = quick.llama_get_logits_ith(self.handle, row)
         return np.ctypeslib.as_array(pointer, shape=(self._vocabulary_size,))
 
+    def score(self, row: int, token: int) -> float:
+        """A token's score in a row that wanted them; for where nothing is cut on the device."""
+        return float(quick.llama_get_logits_ith(self.handle, row)[token])
+
     def decode_tokens(self, tokens: Ints, positions: Ints, sequences: Ints, wanted: npt.NDArray[np.int8]) -> Floats:
         """Evaluate tokens, one sequence each.
 

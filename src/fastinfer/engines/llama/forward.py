@@ -134,8 +134,18 @@ class ForwardPass:
         return b"".join(self._model.piece(t) for t in tokens).decode("utf-8", "replace").strip()
 
     def _norms(self, rows: npt.NDArray[np.float32]) -> tuple[Doubles, Doubles]:
-        """Log-sums of exp(scores) over the vocabulary and over the end-of-answer tokens."""
-        return log_sum_exp(rows), log_sum_exp(rows[:, self._model.end_tokens])
+        """Log-sums of exp(scores) over the vocabulary and over the end-of-answer tokens.
+
+        Raises:
+            EngineError: some scores are no numbers, which anything may follow from.
+        """
+        norms = log_sum_exp(rows)
+        if not np.isfinite(norms).all():
+            raise EngineError(
+                "llama.cpp computed scores that are no numbers.",
+                hint="The model's file or the device may be damaged; try another quantisation, or without the GPU.",
+            )
+        return norms, log_sum_exp(rows[:, self._model.end_tokens])
 
     def _prompts(self, images: Sequence[Prepared]) -> tuple[list[_ImageState], npt.NDArray[np.float32]]:
         """Evaluate the prompts; next-token scores after each, (images, vocabulary)."""

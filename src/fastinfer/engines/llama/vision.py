@@ -20,6 +20,7 @@ from fastinfer.errors import EngineError, ImageDecodeError, ModelLoadError, Prom
 __all__ = ["Chunk", "ImageEncoder", "Prepared"]
 
 _TEXT_CHUNK = 0
+_WHY = "The logger 'fastinfer.llama' says why."
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -198,14 +199,14 @@ class ImageEncoder:
                 taken += 1
             if taken > 1:
                 if mtmd.mtmd_batch_encode(batch):
-                    raise EngineError(f"llama.cpp could not encode {taken} images.")
+                    raise EngineError(f"llama.cpp could not encode {taken} images.", hint=_WHY)
                 for chunk in chunks[:taken]:
                     chunk.embeddings = self._read(mtmd.mtmd_batch_get_output_embd(batch, chunk.handle), chunk)
                 return taken
         finally:
             mtmd.mtmd_batch_free(batch)
         if mtmd.mtmd_encode_chunk(self.handle, chunks[0].handle):
-            raise EngineError("llama.cpp could not encode an image.")
+            raise EngineError("llama.cpp could not encode an image.", hint=_WHY)
         chunks[0].embeddings = self._read(mtmd.mtmd_get_output_embd(self.handle), chunks[0])
         return 1
 
@@ -247,4 +248,4 @@ class ImageEncoder:
             None,
         )
         if code:
-            raise EngineError(f"llama.cpp could not evaluate an image (code {code}).")
+            raise EngineError(f"llama.cpp could not evaluate an image (code {code}).", hint=_WHY)

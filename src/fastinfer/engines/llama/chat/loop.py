@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import isnan
 from typing import Any
 
 from fastinfer.engines.chat import Delta
@@ -34,6 +35,26 @@ _log = logging.getLogger(__name__)
 _HEADROOM = 16
 #: Seconds between looks at the deadlines of requests that wait.
 _SWEEP = 0.02
+
+
+def _refused() -> EngineError:
+    return EngineError(
+        "llama.cpp refuses to evaluate this request (code -1).", hint="The logger 'fastinfer.llama' says why."
+    )
+
+
+def _no_numbers() -> EngineError:
+    return EngineError(
+        "llama.cpp computed scores that are no numbers.",
+        hint="The model's file or the device may be damaged; try another quantisation, flash_attn off, or the CPU.",
+    )
+
+
+def _no_room() -> EngineError:
+    return EngineError(
+        "llama.cpp has no room for this request, though nothing else runs.",
+        hint="Raise n_ctx, or shorten the conversation.",
+    )
 
 
 class ChatLoop:
@@ -305,7 +326,7 @@ class ChatLoop:
                     self._memory.release(request)
         elif code == -1:
             if len(parts) == 1:
-                self._fail(parts[0][0], EngineError("llama.cpp refuses to evaluate this request (code -1)."))
+                self._fail(parts[0][0], _refused())
             else:
                 self._evaluate_halves(parts)
         else:
@@ -412,7 +433,7 @@ class ChatLoop:
                 if request.slot >= 0:
                     self._evaluate(parts)
             else:
-                self._fail(request, EngineError("llama.cpp has no room for this request, though nothing else runs."))
+                self._fail(request, _no_room())
 
     def _evaluate_halves(self, parts: list[Part]) -> None:
         middle = len(parts) // 2
@@ -426,6 +447,11 @@ class ChatLoop:
         sampler, text = request.sampler, request.text
         assert sampler is not None
         begun = time.perf_counter()
+        if not self._cut and isnan(self._context.score(row, token or 0)):
+            # Whatever else is kept may hold such numbers too, and would pass them on.
+            self._memory.drop_kept()
+            self._fail(request, _no_numbers())
+            return
         if token is None and request.follows_grammar:
             try:
                 token = sampler.sample_within(self._context, row, self._candidates, request.opening)
