@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw
 
 import examples
 
+pytest_plugins = ("fault_report",)
+
 examples.register_profiles()
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 VARIABLES = ("FASTINFER_PRESETS", "FASTINFER_CLASSIFY_MODEL", "FASTINFER_CHAT_MODEL")

@@ -1,4 +1,4 @@
-"""Ctrl-C is never lost and leaves no lock behind: in callbacks, finalisers, futures, and while engines open and close."""
+"""Ctrl-C is never lost, and leaves no lock behind, in callbacks, finalisers and futures, and while engines open."""
 
 from __future__ import annotations
 
