@@ -14,15 +14,32 @@ from faults_covered import COVERED
 
 _OUTCOMES: dict[str, str] = {}
 _ROWS: dict[tuple[str, str], set[str]] = {}
+_COLLECTED: set[str] = set()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-report", metavar="PATH", help="write what became of the matrix of faults there, as JSON")
 
 
+def _fault(item: pytest.Item) -> Fault | None:
+    fault = item.callspec.params.get("fault") if hasattr(item, "callspec") else None
+    return fault if isinstance(fault, Fault) else None
+
+
+def rows_of(session: pytest.Session) -> set[tuple[str, str]]:
+    """Kind and name of the rows that this run injects."""
+    return {(fault.kind, fault.name) for item in session.items if (fault := _fault(item)) is not None}
+
+
+def collected_tests() -> set[str]:
+    """Names of all tests that this run has collected, without parameters."""
+    return set(_COLLECTED)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    fault = getattr(item, "callspec", None) and item.callspec.params.get("fault")  # type: ignore[attr-defined]
-    if isinstance(fault, Fault):
+    _COLLECTED.add(item.nodeid.partition("[")[0])
+    fault = _fault(item)
+    if fault is not None:
         _ROWS.setdefault((fault.kind, fault.name), set()).add(item.nodeid)
     for covered in COVERED:
         if item.nodeid.partition("[")[0] in covered.by:
