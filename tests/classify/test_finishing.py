@@ -18,7 +18,7 @@ def scores(labels=None, naming=None):
 
 
 @pytest.mark.parametrize(
-    ("told", "labels"),
+    ("told", "chosen"),
     [
         (scores(np.array([-1.0, NAN])), check_labels(["cat", "dog"])),
         (scores(np.array([NAN, NAN])), check_labels(["cat", "dog"])),
@@ -26,9 +26,9 @@ def scores(labels=None, naming=None):
     ],
     ids=["one label", "all labels", "a name"],
 )
-def test_scores_that_are_no_numbers_are_an_error_that_names_the_image(shared, told, labels):
+def test_scores_that_are_no_numbers_are_an_error_that_names_the_image(shared, told, chosen):
     with pytest.raises(EngineError, match=r"cat\.png are no numbers") as caught:
-        classified("a/cat.png", told, 1.0, labels, shared.provenance, None)
+        classified("a/cat.png", told, 1.0, chosen, shared.provenance, None)
     assert caught.value.hint
 
 

@@ -16,7 +16,7 @@ from fault_matrix import Fault, rows
 
 KIND = "disk and network"
 #: Bytes that may be written to a file, and whether there is an earlier one.
-CASES = ((0, True), (1, False), (100, True), (500, False), (3000, True), (9000, False), (30_000, True))
+CASES = ((0, True), (500, False), (3000, True), (9000, False))
 PROGRAM = r"""
 import json, resource, signal, sys
 from pathlib import Path
@@ -27,7 +27,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 clf = fastinfer.classifier(labels=[f"label number {n}" for n in range(30)], workers=1, n_threads=1)
 folder = Path("pictures")
 folder.mkdir()
-for number in range(6):
+for number in range(3):
     Image.effect_noise((12, 12), 20 + number).save(folder / f"{number}.png")
 results = list(clf.classify_many(sorted(folder.iterdir())))
 images = [Image.effect_noise((12, 12), 20 + number).convert("RGB") for number in range(12)]
@@ -39,7 +39,6 @@ preset = fastinfer.preset("embedded", kind="classify").replace(prompt="What is i
 report = fastinfer.report(results)
 writes = {
     "a job's rows as JSON lines": ("rows.jsonl", lambda path: fastinfer.run(folder, path, using=clf, overwrite=True)),
-    "a job's rows as CSV": ("rows.csv", lambda path: fastinfer.run(folder, path, using=clf, overwrite=True)),
     "a job's rows as Parquet": ("rows.parquet", lambda path: fastinfer.run(folder, path, using=clf, overwrite=True)),
     "a report": ("report.html", lambda path: report.save(path)),
     "a preset": ("fastinfer.toml", lambda path: preset.save(path, name="mine", overwrite=True)),
@@ -76,7 +75,7 @@ for name, (file, write) in writes.items():
 clf.close()
 print(json.dumps(found))
 """
-NAMES = ("a job's rows as JSON lines", "a job's rows as CSV", "a job's rows as Parquet", "a report", "a preset",
+NAMES = ("a job's rows as JSON lines", "a job's rows as Parquet", "a report", "a preset",
          "a calibration", "results")  # fmt: skip
 FAULTS = tuple(Fault(KIND, f"a full disk under {name}", name) for name in NAMES)
 
@@ -105,5 +104,5 @@ def test_nothing_in_parts_is_left_and_afterwards_it_works(fault, written):
             assert kind.endswith("Error"), case
             assert hint, case
             assert cause != "NoneType", case
-    assert failed >= 3
+    assert failed >= 2
     assert len({case["size"] for case in written[fault.inject]}) <= 2

@@ -110,7 +110,7 @@ async def test_what_shares_the_batch_fails_and_the_next_call_is_right(fault, clf
         return pointer
 
     module, function, code = fault.inject or (llama, "llama_get_logits", garbage)
-    images = pictures[:1] if function == "mtmd_encode_chunk" else pictures[:3]
+    images = pictures[:1] if function == "mtmd_encode_chunk" else pictures[:2]
     faults = Once(monkeypatch, module, function, code)
     ways = all_classifications(clf, images)
     fired = 0

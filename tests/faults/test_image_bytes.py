@@ -89,7 +89,7 @@ def answers(clf, pictures, folder):
     async def ask():
         found = {way: results async for way, results in all_classifications(clf, images, raising=False)}
         for number, bad in enumerate(sorted(folder.glob("bad*"))):
-            async for way, results in all_classifications(clf, [pictures[0], bad, pictures[1]], returning=False):
+            async for way, results in all_classifications(clf, [pictures[0], bad], returning=False):
                 found[number, way] = results
         return found
 
