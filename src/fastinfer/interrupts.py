@@ -14,12 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-__all__ = ["Deferral", "answer_of", "heeded", "press_again"]
+__all__ = ["Answer", "Deferral", "answer_of", "heeded", "press_again", "submitted"]
 
 Result = TypeVar("Result")
 
@@ -107,6 +107,55 @@ class Deferral:
         else:
             signal.signal(signal.SIGINT, self._outer._note)
             self._outer._pressed += self._pressed
+
+
+class _Condition(threading.Condition):
+    """One that is entered and left in a single step of C, between whose parts no interrupt is raised."""
+
+    _lock: Any
+
+    @property
+    def __enter__(self) -> Any:
+        return self._lock.__enter__
+
+    @property
+    def __exit__(self) -> Any:
+        return self._lock.__exit__
+
+
+class Answer(Future[Result]):
+    """A Future that an interrupt cannot leave locked, whoever waits for it or cancels it.
+
+    asyncio cancels the futures that its tasks wait for in the main thread, with code of its own. An engine's thread
+    that answers such a future would otherwise wait for its lock for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition = _Condition()
+
+
+def submitted(pool: Executor, call: Callable[[], Result]) -> Answer[Result]:
+    """Have a pool make a call; cancelling the answer before its turn comes takes it back.
+
+    Raises:
+        RuntimeError: the pool was shut down.
+    """
+    answer: Answer[Result] = Answer()
+
+    def work() -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001  whoever waits for the answer gets it, whatever it is
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+
+    with Deferral():
+        pool.submit(work)
+    return answer
 
 
 def answer_of(future: Future[Result], timeout: float | None = None) -> Result:

@@ -7,10 +7,11 @@ import queue
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from typing import Union
 
 from fastinfer.engines.chat import Delta, Outcome
+from fastinfer.interrupts import Answer
 
 __all__ = ["AsyncEvents", "Collector", "Event", "Events"]
 
@@ -21,7 +22,7 @@ class Collector:
     """Gathers a whole reply; :attr:`future` holds its deltas and outcome."""
 
     def __init__(self) -> None:
-        self.future: Future[tuple[list[Delta], Outcome]] = Future()
+        self.future: Answer[tuple[list[Delta], Outcome]] = Answer()
         self._deltas: list[Delta] = []
 
     def put(self, delta: Delta) -> None:

@@ -12,7 +12,7 @@ from fastinfer.engines.base import Scores
 from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
 from fastinfer.images.prepared import EngineImage
-from fastinfer.interrupts import Deferral, answer_of
+from fastinfer.interrupts import Answer, Deferral, answer_of
 
 __all__ = ["GroupJob", "GroupedImages", "Loaded", "PendingMember"]
 
@@ -103,7 +103,7 @@ class PendingMember:
     def __init__(self, job: GroupJob, image: ImageSource) -> None:
         self._job = job
         self.image = image
-        self.started: _Started = Future()
+        self.started: _Started = Answer()
 
     def result(self) -> Classification:
         """The result; waits for it."""

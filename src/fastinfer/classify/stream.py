@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from fastinfer.classify.results import Classification
 from fastinfer.engines.base import Scores
 from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
-from fastinfer.interrupts import Deferral, answer_of
+from fastinfer.interrupts import Deferral, answer_of, submitted
 from fastinfer.ordered import Pending, run, run_async
 
 __all__ = ["Job", "PendingImage", "arun_images", "run_images", "start"]
@@ -82,7 +83,7 @@ def _start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool
     if not wait:
         job.admit_now()
     try:
-        started = pool.submit(_start_admitted, job, image) if wait else pool.submit(job.start, image)
+        started = submitted(pool, partial(_start_admitted if wait else _start_at_once, job, image))
         started.add_done_callback(lambda f: job.withdraw(admitted=not wait) if f.cancelled() else None)
         return started
     except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
@@ -92,6 +93,10 @@ def _start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool
         dead.__cause__ = error
         failed.set_exception(dead)
         return failed
+
+
+def _start_at_once(job: Job, image: ImageSource) -> tuple[Future[Scores], float]:
+    return job.start(image)
 
 
 def _start_admitted(job: Job, image: ImageSource) -> tuple[Future[Scores], float]:

@@ -33,7 +33,7 @@ from fastinfer.engines.llama.vision import ImageEncoder, Prepared
 from fastinfer.engines.watchdog import Watch
 from fastinfer.errors import EngineDeadError, FastInferError, PromptTooLongError
 from fastinfer.images.prepared import EngineImage, PreparedImage
-from fastinfer.interrupts import Deferral
+from fastinfer.interrupts import Answer, Deferral
 
 __all__ = ["LlamaClassifyEngine"]
 
@@ -158,7 +158,7 @@ class _Core:
         requests = []
         for image in images:
             assert not isinstance(image, PreparedImage)
-            requests.append(_Request(np.ascontiguousarray(image), task, Future()))
+            requests.append(_Request(np.ascontiguousarray(image), task, Answer()))
         with self._condition:
             self.life.check()
             self._queue += requests

@@ -31,6 +31,7 @@ from fastinfer.engines.turbomind.rows import Rows, Wanted
 from fastinfer.engines.watchdog import Watch
 from fastinfer.errors import EngineDeadError, EngineError
 from fastinfer.images.prepared import EngineImage, PreparedImage
+from fastinfer.interrupts import Answer
 
 __all__ = ["TurbomindClassifyEngine"]
 
@@ -188,7 +189,7 @@ class _Core:
             task=task,
             prompted=prompted,
             tokens=prompted.around(image.tokens),
-            future=Future(),
+            future=Answer(),
             walk=None if task.trie is None else BranchWalk(task.trie, self._limits.tolerance),
             arrived=arrived,
         )

@@ -34,6 +34,7 @@ from fastinfer.engines.turbomind.settings import EngineSettings
 from fastinfer.engines.watchdog import Watch
 from fastinfer.errors import EngineDeadError, EngineError, LabelError, PromptTooLongError
 from fastinfer.images.prepared import EngineImage, PreparedImage
+from fastinfer.interrupts import Answer
 from fastinfer.models import CheckpointInfo
 
 __all__ = ["PIPELINE_ARCHITECTURES", "PIPELINE_PATH", "PipelineEngine", "open_pipeline"]
@@ -144,7 +145,7 @@ class _Core:
 
     def submit(self, image: EngineImage, task: Task) -> Future[Scores]:
         assert not isinstance(image, PreparedImage)
-        request = _Request(Image.fromarray(image), task, Future())
+        request = _Request(Image.fromarray(image), task, Answer())
         with self._condition:
             self.life.check()
             self._queue.append(request)
