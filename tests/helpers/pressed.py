@@ -18,19 +18,19 @@ CALLS = {
     "classify": "clf.classify(pictures[0])",
     "classify_many": "for _ in clf.classify_many(pictures): pass",
     "classify_many, reproducible": "for _ in clf.classify_many(pictures, reproducible=True): pass",
-    "aclassify": "finished(clf.aclassify(pictures[0]))",
-    "aclassify_many": "finished(drain(clf.aclassify_many(pictures)))",
+    "aclassify": "asyncio.run(clf.aclassify(pictures[0]))",
+    "aclassify_many": "asyncio.run(drain(clf.aclassify_many(pictures)))",
     "calibrate": "clf.calibrate([(picture, said.label) for picture, said in zip(pictures * 2, right_labels * 2)])",
     "labels": "clf.labels = [str(next(numbers)), *labels]; clf.labels = labels",
     "chat": "llm.chat('hello', **few)",
-    "achat": "finished(llm.achat('hello', **few))",
+    "achat": "asyncio.run(llm.achat('hello', **few))",
     "chat_many": "for _ in llm.chat_many(['hello'] * 6, **few): pass",
-    "achat_many": "finished(drain(llm.achat_many(['hello'] * 6, **few)))",
+    "achat_many": "asyncio.run(drain(llm.achat_many(['hello'] * 6, **few)))",
     "stream": "for _ in llm.stream('hello', **few): pass",
-    "astream": "finished(streamed())",
+    "astream": "asyncio.run(streamed())",
     "slots, metrics and tokens": "llm.slots(), llm.metrics(), llm.count_tokens('hello')",
     "run": "fastinfer.run(folder, out(), using=clf)",
-    "arun": "finished(fastinfer.arun(folder, out(), using=clf))",
+    "arun": "asyncio.run(fastinfer.arun(folder, out(), using=clf))",
     "classifier": "fastinfer.classifier(labels=labels, workers=1).close()",
     "llm": "fastinfer.llm(**small).close()",
     "a classifier that is dropped": "fastinfer.classifier(labels=labels, workers=1)",
@@ -38,11 +38,13 @@ CALLS = {
 }
 
 _PROGRAM = """
-import asyncio, faulthandler, itertools, signal, sys, time
+import asyncio, faulthandler, itertools, logging, signal, sys, time
 from pathlib import Path
 from PIL import Image
 import fastinfer
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What it says of interrupted tasks it says in their finalisers, where Python itself would lose an interrupt.
+logging.getLogger("asyncio").disabled = True
 calls, presses, model, work = eval(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 labels = ["red circle", "red square", "line"]
 clf = fastinfer.classifier(labels=labels, workers=2)
@@ -58,12 +60,6 @@ numbers = itertools.count()
 
 def out():
     return work / f"{next(numbers)}.jsonl"
-
-# One event loop for all: an interrupt while asyncio makes or takes down a loop is asyncio's own affair.
-runner = asyncio.Runner() if hasattr(asyncio, "Runner") else None
-
-def finished(coroutine):
-    return runner.run(coroutine) if runner else asyncio.run(coroutine)
 
 async def drain(results):
     return [result async for result in results]
@@ -93,7 +89,7 @@ for name, call in calls.items():
                 exec(code)
         except (KeyboardInterrupt, asyncio.CancelledError) as error:
             # asyncio itself says so where Ctrl-C comes before the task's first step.
-            assert isinstance(error, KeyboardInterrupt) or "finished(" in call, call
+            assert isinstance(error, KeyboardInterrupt) or "asyncio.run(" in call, call
             faulthandler.cancel_dump_traceback_later()
             print("pressed", flush=True)
     faulthandler.dump_traceback_later(15, exit=True)
