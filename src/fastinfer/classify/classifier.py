@@ -230,6 +230,7 @@ class Classifier:
         errors: Literal["raise", "return"] = "raise",
         progress: bool = False,
         reproducible: bool = False,
+        timeout: float | None = None,
     ) -> Iterator[Classification]:
         """Classify a stream of images, lazily and in order.
 
@@ -245,6 +246,8 @@ class Classifier:
             reproducible: compute consecutive images in fixed batches of :attr:`group_size`, so that the same images in
                 the same order give the same results to the last bit on this machine. Otherwise an image shares its
                 batch with whatever is waiting, which may change the last digits of its probabilities.
+            timeout: seconds for each image, from when it is taken from ``images``, those before it included; None waits
+                as long as it takes.
 
         Raises:
             ValueError: ``errors`` is neither of the two.
@@ -253,7 +256,7 @@ class Classifier:
         """
         check_errors(errors)
         job = self._job(labels)
-        starting = self._starting(job, reproducible)
+        starting = self._starting(job, reproducible, timeout)
         return run_images(images, job, *starting, ahead=self._ahead, errors=errors, progress=progress)
 
     def aclassify_many(
@@ -264,11 +267,12 @@ class Classifier:
         errors: Literal["raise", "return"] = "raise",
         progress: bool = False,
         reproducible: bool = False,
+        timeout: float | None = None,
     ) -> AsyncIterator[Classification]:
         """:meth:`classify_many` for asyncio; ``images`` may also be an async iterable."""
         check_errors(errors)
         job = self._job(labels)
-        starting = self._starting(job, reproducible)
+        starting = self._starting(job, reproducible, timeout)
         return arun_images(images, job, *starting, ahead=self._ahead, errors=errors, progress=progress)
 
     def calibrate(
@@ -367,17 +371,17 @@ class Classifier:
         return ClassifyJob(stages, self._task(labels), labels, self._provenance, calibrated=calibrated, said=said)
 
     def _starting(
-        self, job: ClassifyJob, reproducible: bool
+        self, job: ClassifyJob, reproducible: bool, timeout: float | None = None
     ) -> tuple[Callable[[ImageSource], Pending[Classification]], Callable[[], None]]:
         """How the images of a stream are started, and what is to be done after the last one."""
         if not reproducible:
-            return (lambda image: PendingImage(self._pool, job, image)), lambda: None
+            return (lambda image: PendingImage(self._pool, job, image, timeout, self._too_late)), lambda: None
         if self._groups is None:
             raise EngineError(
                 f"{self._provenance.engine} forms its batches itself: results cannot be had reproducible.",
                 hint="Leave reproducible out, or take a preset of llama.cpp.",
             )
-        grouped = GroupedImages(self._pool, job, self._groups.group_size)
+        grouped = GroupedImages(self._pool, job, self._groups.group_size, timeout, self._too_late)
         return grouped.start, grouped.end
 
     def _check_open(self) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
+from fastinfer.classify.patience import Patience
 from fastinfer.classify.results import Classification
 from fastinfer.engines.base import Scores
-from fastinfer.errors import EngineDeadError, FastInferError
+from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
 from fastinfer.images import ImageSource
 from fastinfer.images.prepared import EngineImage
-from fastinfer.interrupts import Answer, Deferral, answer_of
+from fastinfer.interrupts import Answer, Deferral
 
 __all__ = ["GroupJob", "GroupedImages", "Loaded", "PendingMember"]
 
@@ -63,10 +66,20 @@ class GroupedImages:
         pool: threads to decode in.
         job: what to do.
         size: images of a group; the last one may have fewer.
+        timeout: seconds to wait for an image; None as long as it takes.
+        late: the error where they have passed.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, job: GroupJob, size: int) -> None:
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        job: GroupJob,
+        size: int,
+        timeout: float | None,
+        late: Callable[[ImageSource, float | None], RequestTimeoutError],
+    ) -> None:
         self._pool, self._job, self._size = pool, job, size
+        self._timeout, self._late = timeout, late
         self._group = _Group(job)
 
     def start(self, image: ImageSource) -> PendingMember:
@@ -77,7 +90,7 @@ class GroupedImages:
     def _start(self, image: ImageSource) -> PendingMember:
         self._job.check_process()
         group = self._group
-        member = PendingMember(self._job, image)
+        member = PendingMember(self._job, image, self._timeout, self._late)
         if group.add(member) == self._size:
             self.end()
         self._job.expect()
@@ -100,22 +113,30 @@ class GroupedImages:
 class PendingMember:
     """An image of a group between input and output; see :class:`fastinfer.ordered.Pending`."""
 
-    def __init__(self, job: GroupJob, image: ImageSource) -> None:
+    def __init__(
+        self,
+        job: GroupJob,
+        image: ImageSource,
+        timeout: float | None,
+        late: Callable[[ImageSource, float | None], RequestTimeoutError],
+    ) -> None:
         self._job = job
         self.image = image
+        self._patience = Patience(timeout, partial(late, image, timeout), self.cancel)
         self.started: _Started = Answer()
 
     def result(self) -> Classification:
         """The result; waits for it."""
         self._job.check_process()
-        scores, decode_ms = answer_of(self.started)
-        return self._job.finish(self.image, answer_of(scores), decode_ms)
+        scores, decode_ms = self._patience.answer(self.started)
+        return self._job.finish(self.image, self._patience.answer(scores), decode_ms)
 
     async def aresult(self) -> Classification:
         """The result; awaits it."""
         self._job.check_process()
-        scores, decode_ms = await asyncio.shield(asyncio.wrap_future(self.started))
-        return self._job.finish(self.image, await asyncio.wrap_future(scores), decode_ms)
+        scores, decode_ms = await self._patience.aanswer(asyncio.shield(asyncio.wrap_future(self.started)))
+        answer = await self._patience.aanswer(asyncio.wrap_future(scores))
+        return self._job.finish(self.image, answer, decode_ms)
 
     def cancel(self) -> None:
         """Take it back; nobody will wait for it, nor for those after it in the group."""

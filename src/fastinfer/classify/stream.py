@@ -8,11 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Protocol, TypeAlias
 
+from fastinfer.classify.patience import Patience
 from fastinfer.classify.results import Classification
 from fastinfer.engines.base import Scores
-from fastinfer.errors import EngineDeadError, FastInferError
+from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
 from fastinfer.images import ImageSource
-from fastinfer.interrupts import Deferral, answer_of, submitted
+from fastinfer.interrupts import Deferral, submitted
 from fastinfer.ordered import Pending, run, run_async
 
 __all__ = ["Job", "PendingImage", "arun_images", "run_images", "start"]
@@ -107,21 +108,30 @@ def _start_admitted(job: Job, image: ImageSource) -> tuple[Future[Scores], float
 class PendingImage:
     """An image between input and output; see :class:`fastinfer.ordered.Pending`."""
 
-    def __init__(self, pool: ThreadPoolExecutor, job: Job, image: ImageSource) -> None:
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        job: Job,
+        image: ImageSource,
+        timeout: float | None,
+        late: Callable[[ImageSource, float | None], RequestTimeoutError],
+    ) -> None:
         self._job, self._image = job, image
+        self._patience = Patience(timeout, partial(late, image, timeout), self.cancel)
         self._started = start(pool, job, image)
 
     def result(self) -> Classification:
         """The result; waits for it."""
         self._job.check_process()
-        scores, decode_ms = answer_of(self._started)
-        return self._job.finish(self._image, answer_of(scores), decode_ms)
+        scores, decode_ms = self._patience.answer(self._started)
+        return self._job.finish(self._image, self._patience.answer(scores), decode_ms)
 
     async def aresult(self) -> Classification:
         """The result; awaits it."""
         self._job.check_process()
-        scores, decode_ms = await asyncio.wrap_future(self._started)
-        return self._job.finish(self._image, await asyncio.wrap_future(scores), decode_ms)
+        scores, decode_ms = await self._patience.aanswer(asyncio.wrap_future(self._started))
+        answer = await self._patience.aanswer(asyncio.wrap_future(scores))
+        return self._job.finish(self._image, answer, decode_ms)
 
     def cancel(self) -> None:
         """Take it back; nobody will wait for it."""

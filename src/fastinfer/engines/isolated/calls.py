@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
@@ -11,6 +11,7 @@ from fastinfer.engines.isolated.messages import encode
 from fastinfer.engines.isolated.process import EngineProcess
 from fastinfer.engines.isolated.supervisor import Request, Supervisor
 from fastinfer.errors import RequestTimeoutError
+from fastinfer.interrupts import Answer, answer_of
 
 __all__ = ["call"]
 
@@ -19,7 +20,7 @@ class _Call(Request):
     def __init__(self, body: dict[str, Any], blob: bytes) -> None:
         super().__init__()
         self._body, self._blob = body, blob
-        self.future: Future[tuple[Any, bytes]] = Future()
+        self.future: Answer[tuple[Any, bytes]] = Answer()
 
     def prepare(self) -> bool:
         return True
@@ -69,7 +70,7 @@ def call(
     asked = _Call({"op": "call", "name": name, "arguments": arguments, **more}, blob)
     supervisor.ask(asked)
     try:
-        return asked.future.result(timeout)
+        return answer_of(asked.future, timeout)
     except FutureTimeoutError as error:
         supervisor.cancel(asked.number)
         if isinstance(error, RequestTimeoutError):

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.process import EngineProcess
 from fastinfer.engines.isolated.supervisor import Patience, Request, Supervisor
 from fastinfer.engines.isolated.vocabulary import IsolatedVocabulary
+from fastinfer.engines.lifeline import finish_closing
 from fastinfer.engines.llama.chat.counters import Counters, Occupancy
 from fastinfer.engines.tally import add_growth
 from fastinfer.errors import (
@@ -69,7 +71,8 @@ class IsolatedChatEngine:
         self._images = Arena(1 << 40)  # as many as there are requests, which the queue limits
         self._patience = patience or Patience()
         self._supervisor = Supervisor(opener, (self._images.descriptor,), self._patience)
-        self._finalizer = weakref.finalize(self, _close, self._supervisor, self._images)
+        self._close = partial(_close, self._supervisor, self._images)
+        self._finalizer = weakref.finalize(self, finish_closing, self._close)
         self._slots, self._max_queue = slots, max_queue
         self._keys = itertools.count()
         self._counters = Counters()
@@ -209,7 +212,8 @@ class IsolatedChatEngine:
 
     def close(self) -> None:
         """Fail what runs and waits with EngineDeadError, end the process. Idempotent, from any thread."""
-        self._finalizer()
+        self._close()
+        self._finalizer.detach()
 
     def _glance(self, name: str, otherwise: Any) -> Any:
         """What the engine says of its state, or what is to be said where it does not answer."""

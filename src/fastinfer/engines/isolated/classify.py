@@ -21,8 +21,10 @@ from fastinfer.engines.isolated.messages import encode
 from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.process import EngineProcess
 from fastinfer.engines.isolated.supervisor import Patience, Request, Supervisor
+from fastinfer.engines.lifeline import finish_closing
 from fastinfer.errors import RequestCancelledError
 from fastinfer.images.prepared import EngineImage, ImagePreparation, PreparedImage
+from fastinfer.interrupts import Answer, Deferral
 
 __all__ = ["KEPT_TASKS", "IsolatedClassifyEngine"]
 
@@ -60,7 +62,8 @@ class IsolatedClassifyEngine:
         self._images, self._scores = Arena(_MOST_IMAGES), Arena(_MOST_SCORES)
         self._patience = patience or Patience()
         self._supervisor = Supervisor(opener, (self._images.descriptor, self._scores.descriptor), self._patience)
-        self._finalizer = weakref.finalize(self, _close, self._supervisor, self._images, self._scores)
+        self._close = partial(_close, self._supervisor, self._images, self._scores)
+        self._finalizer = weakref.finalize(self, finish_closing, self._close)
         self._lock = threading.Lock()
         self._tasks: OrderedDict[Task, int] = OrderedDict()
         self._last_task = 0
@@ -142,14 +145,16 @@ class IsolatedClassifyEngine:
 
     def close(self) -> None:
         """Fail what waits with EngineDeadError, end the process. Idempotent, from any thread."""
-        self._finalizer()
+        self._close()
+        self._finalizer.detach()
 
     def _submit(self, images: Sequence[EngineImage], task: Task, *, together: bool) -> list[Future[Scores]]:
         request = _Images(images, task, self._number(task), together, self._images, self._scores)
         self._supervisor.ask(request)
         cancel = partial(_cancel, weakref.ref(self._supervisor), request)
-        for future in request.futures:
-            future.add_done_callback(cancel)
+        with Deferral():
+            for future in request.futures:
+                future.add_done_callback(cancel)
         return request.futures
 
     def _number(self, task: Task) -> int:
@@ -184,7 +189,7 @@ class _Images(Request):
         self, images: Sequence[EngineImage], task: Task, task_number: int, together: bool, pixels: Arena, scores: Arena
     ) -> None:
         super().__init__()
-        self.futures: list[Future[Scores]] = [Future() for _ in images]
+        self.futures: list[Future[Scores]] = [Answer() for _ in images]
         self._images: Sequence[EngineImage] | None = images
         self._task, self._task_number, self._together = task, task_number, together
         self._pixels, self._scores = pixels, scores

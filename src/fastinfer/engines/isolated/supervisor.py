@@ -10,7 +10,6 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.process import EngineProcess
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
+from fastinfer.interrupts import Answer, Deferral, answer_of
 
 __all__ = ["Patience", "Request", "Supervisor"]
 
@@ -124,7 +124,7 @@ class Supervisor:
         self._process: EngineProcess | None = None
         self._is_ready = self._hung = False
         self._answered = self._queued = 0
-        self._started: Future[None] = Future()
+        self._started: Answer[None] = Answer()
         #: Is called with what the process reports of itself.
         self.report: weakref.WeakMethod[Any] | None = None
         self._thread = threading.Thread(target=self._run, name="fastinfer-engine", daemon=True)
@@ -139,7 +139,7 @@ class Supervisor:
         """
         self._thread.start()
         try:
-            self._started.result()
+            answer_of(self._started)
         except BaseException:
             self.close()
             raise
@@ -164,7 +164,7 @@ class Supervisor:
         self.life.check_process()
         self.life.check()
         request.prepare()
-        with self._condition:
+        with Deferral(), self._condition:
             try:
                 self.life.check()
             except BaseException:
@@ -187,20 +187,21 @@ class Supervisor:
     def stand(self, name: str, body: dict[str, Any]) -> None:
         """Tell the process something without an answer, and every later process too; replaces what had this name."""
         data = encode(body)
-        with self._condition:
+        with Deferral(), self._condition:
             self._standing[name] = data
             if self._is_ready and self._process is not None:
                 self._process.send(data)
 
     def wait_for_end(self, most: int, deadline: float | None) -> bool:
         """Wait until fewer than ``most`` requests are in the queue; False where the deadline passes first."""
-        with self._condition:
+        with Deferral() as interrupts, self._condition:
             while self._queued >= most:
                 self.life.check()
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._condition.wait(left)
+                self._condition.wait(interrupts.at_most(left))
+                interrupts.heed()
             self.life.check()
             return True
 
@@ -213,7 +214,7 @@ class Supervisor:
         """End the process and fail what waits. Idempotent, from any thread."""
         if self.life.is_elsewhere:
             return
-        with self._condition:
+        with Deferral(), self._condition:
             self.life.closed = True
             self._condition.notify_all()
         process = self._process
