@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .common import environment
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/helpers"))
 
@@ -49,9 +51,14 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="collect the rows, and run none")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = given.output.resolve() if given.output else Path(folder) / "faults.json"
+        path = Path(folder) / "faults.json"
         code = run(path, slow=given.slow, only_list=given.list)
-        show(json.loads(path.read_text("utf-8")), only_list=given.list)
+        report = json.loads(path.read_text("utf-8"))
+    show(report, only_list=given.list)
+    if given.output is not None:
+        command = "python -m benchmarks.faults" + " --slow" * given.slow
+        kept = {"command": command, "environment": environment(), **report}
+        given.output.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return code
 
 

@@ -2,7 +2,7 @@
 
 README.vi.md has the presets' table in Vietnamese and the same outputs of commands; for figures it links to README.md.
 
-python benchmarks/readme.py          # rewrites README.md and README.vi.md
+python benchmarks/readme.py          # rewrites README.md, README.vi.md and RELIABILITY.md
 python benchmarks/readme.py --check  # exits with 1 if one of them would change
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import readme_daily
+import readme_reliability
 import readme_tuning
 
 import fastinfer
@@ -347,6 +348,8 @@ def main() -> int:
     }
     new = {english: readme_tuning.with_outputs(filled(english, sections))}
     new[vietnamese] = readme_tuning.with_outputs_of(new[english], filled(vietnamese, {"presets": presets("vi")}))
+    reliability = ROOT / "RELIABILITY.md"
+    new[reliability] = filled(reliability, readme_reliability.sections(result))
     steady = readme_tuning.steady
     stale = [page for page, text in new.items() if steady(text) != steady(page.read_text("utf-8"))]
     if check:

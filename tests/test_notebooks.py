@@ -251,3 +251,11 @@ def test_progress_is_a_widget(code: str, kernel: Kernel) -> None:
     outputs = kernel.run(code)
     assert len([output for output in outputs if WIDGET in output.get("data", {})]) == 1
     assert [output for output in outputs if output["type"] == "stream"] == []
+
+
+def test_a_notebook_is_known_as_one_which_decides_where_turbomind_runs(kernel: Kernel) -> None:
+    from fastinfer.engines.isolated.policy import in_notebook
+
+    (said,) = kernel.run("from fastinfer.engines.isolated.policy import in_notebook\nprint(in_notebook())")
+    assert "True" in str(said)
+    assert not in_notebook()
