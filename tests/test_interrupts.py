@@ -230,7 +230,8 @@ for door in doors:
             sys.exit(f"lost in {pressed_in}: {lost}")
 assert not lost, lost
 assert len(made) == len(freed) > 9, (made, freed)
-assert not [t.name for t in threading.enumerate() if t.name.startswith("fastinfer-")], threading.enumerate()
+left = {t.name for t in threading.enumerate() if t.name.startswith("fastinfer-")}
+assert left <= {"fastinfer-watchdog"}, left  # it ends half a second after the last engine
 """
 
 

