@@ -1,7 +1,7 @@
 # make demo   set everything up and classify the sample images
 # make chat   set everything up with a chat model of 240 MB, and talk to it
 # make test   set everything up, check style and types, run the tests; PYTEST_ARGS=--hypothesis-profile=thorough tries
-#             properties on three times as many examples
+#             properties on three times as many examples; WORKERS=1 runs them in one process more, not two
 # make coverage   the tests with the lines and branches that they reach, which takes a fifth longer
 # make native PRESET=cuda-h100   compile llama.cpp for a GPU into a wheel in dist/ (native/README.md has the presets)
 #
@@ -9,6 +9,7 @@
 
 PYTHON ?= python3
 PRESET ?= cpu
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -68,7 +69,7 @@ types: $(READY)
 	@$(BIN)/mypy
 
 test: setup lint types
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 coverage: setup
 	@$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)

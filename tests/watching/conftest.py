@@ -30,6 +30,14 @@ def open_chat(babbler: Path) -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_counted() -> None:
+    """Engines of other modules that had the names of these are forgotten, whichever ran before in this process."""
+    from fastinfer.watching import roll
+
+    roll._roll._closed.clear()
+
+
 @pytest.fixture
 def chat(open_chat: Callable[..., Any]) -> Iterator[Any]:
     """A chat model by the name ``talker``."""
