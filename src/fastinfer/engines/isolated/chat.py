@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from fastinfer.engines.chat import (
     Vocabulary,
 )
 from fastinfer.engines.isolated.calls import call
+from fastinfer.engines.isolated.face import IsolatedEngine
 from fastinfer.engines.isolated.failures import read_failure
 from fastinfer.engines.isolated.memory import Arena
 from fastinfer.engines.isolated.messages import encode
@@ -30,7 +30,6 @@ from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.process import EngineProcess
 from fastinfer.engines.isolated.supervisor import Patience, Request, Supervisor
 from fastinfer.engines.isolated.vocabulary import IsolatedVocabulary
-from fastinfer.engines.lifeline import finish_closing
 from fastinfer.engines.llama.chat.counters import Counters, Occupancy
 from fastinfer.engines.tally import add_growth
 from fastinfer.errors import (
@@ -50,7 +49,7 @@ __all__ = ["IsolatedChatEngine"]
 _GLANCE: Final = 2.0
 
 
-class IsolatedChatEngine:
+class IsolatedChatEngine(IsolatedEngine):
     """A :class:`fastinfer.engines.chat.ChatEngine` in another process, with the same replies and errors.
 
     Where that process dies, it is started again. Requests of whose replies nothing has come yet are computed once more,
@@ -69,21 +68,13 @@ class IsolatedChatEngine:
 
     def __init__(self, opener: Opener, *, slots: int, max_queue: int, patience: Patience | None = None) -> None:
         self._images = Arena(1 << 40)  # as many as there are requests, which the queue limits
-        self._patience = patience or Patience()
-        self._supervisor = Supervisor(opener, (self._images.descriptor,), self._patience)
-        self._close = partial(_close, self._supervisor, self._images)
-        self._finalizer = weakref.finalize(self, finish_closing, self._close)
+        super().__init__(opener, (self._images,), patience)
         self._slots, self._max_queue = slots, max_queue
         self._keys = itertools.count()
         self._counters = Counters()
         self._seen: dict[str, Any] = {}
         self._supervisor.report = weakref.WeakMethod(self._add)
-        try:
-            self._supervisor.start()
-        except BaseException:
-            self.close()
-            raise
-        facts = self._supervisor.facts
+        facts = self._start()
         self.name: str = facts["name"]
         self.limit: int = facts["limit"]
         self.takes_images: bool = facts["takes_images"]
@@ -91,11 +82,6 @@ class IsolatedChatEngine:
         self.adjustments = tuple(Adjustment(*difference) for difference in facts["adjustments"])
         self._vocabulary = IsolatedVocabulary(self._supervisor, facts["vocabulary"], self._patience.load)
         self._occupancy = Occupancy(*facts["occupancy"])
-
-    @property
-    def pid(self) -> int | None:
-        """The number of its process; None where there is none at the moment."""
-        return self._supervisor.pid
 
     @contextmanager
     def vocabulary(self) -> Iterator[Vocabulary]:
@@ -192,29 +178,6 @@ class IsolatedChatEngine:
         found: dict[str, float] = self._glance("profile", self._counters.profile(graphs_reused=0))
         return found
 
-    def go_by(self, alias: str) -> None:
-        """Be called so in logs."""
-        self._supervisor.life.alias = alias
-        self._supervisor.stand("alias", {"op": "alias", "alias": alias})
-
-    def limit_steps(self, seconds: float) -> None:
-        """Count as hanging where a step takes longer, or the process is silent for longer; it is started again then."""
-        self._supervisor.life.step_timeout = seconds
-        self._supervisor.stand("steps", {"op": "steps", "seconds": seconds})
-
-    def check_process(self) -> None:
-        """Refuse work in another process than the one that made this object; takes no lock.
-
-        Raises:
-            EngineDeadError: the process was forked after the engine was created.
-        """
-        self._supervisor.life.check_process()
-
-    def close(self) -> None:
-        """Fail what runs and waits with EngineDeadError, end the process. Idempotent, from any thread."""
-        self._close()
-        self._finalizer.detach()
-
     def _glance(self, name: str, otherwise: Any) -> Any:
         """What the engine says of its state, or what is to be said where it does not answer."""
         life = self._supervisor.life
@@ -231,12 +194,6 @@ class IsolatedChatEngine:
             self._seen = {}
         add_growth(self._counters, self._seen.get("counters"), counters["counters"])
         self._seen = counters
-
-
-def _close(supervisor: Supervisor, images: Arena) -> None:
-    if not supervisor.life.is_elsewhere:
-        supervisor.close()
-        images.close()
 
 
 @dataclass(frozen=True, slots=True)

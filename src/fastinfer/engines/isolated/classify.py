@@ -15,13 +15,13 @@ import numpy as np
 
 from fastinfer.engines.base import EngineDescription, Naming, Scores, Task
 from fastinfer.engines.isolated.calls import call
+from fastinfer.engines.isolated.face import IsolatedEngine
 from fastinfer.engines.isolated.failures import read_failure
 from fastinfer.engines.isolated.memory import Arena
 from fastinfer.engines.isolated.messages import encode
 from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.process import EngineProcess
 from fastinfer.engines.isolated.supervisor import Patience, Request, Supervisor
-from fastinfer.engines.lifeline import finish_closing
 from fastinfer.errors import RequestCancelledError
 from fastinfer.images.prepared import EngineImage, ImagePreparation, PreparedImage
 from fastinfer.interrupts import Answer, Deferral
@@ -35,7 +35,7 @@ _MOST_SCORES: Final = 1 << 24
 KEPT_TASKS: Final = 64
 
 
-class IsolatedClassifyEngine:
+class IsolatedClassifyEngine(IsolatedEngine):
     """A :class:`fastinfer.engines.base.GroupingEngine` in another process, with the same results and errors.
 
     Where that process dies, it is started again, and what it was computing is computed once more: at most three times
@@ -60,19 +60,11 @@ class IsolatedClassifyEngine:
         patience: Patience | None = None,
     ) -> None:
         self._images, self._scores = Arena(_MOST_IMAGES), Arena(_MOST_SCORES)
-        self._patience = patience or Patience()
-        self._supervisor = Supervisor(opener, (self._images.descriptor, self._scores.descriptor), self._patience)
-        self._close = partial(_close, self._supervisor, self._images, self._scores)
-        self._finalizer = weakref.finalize(self, finish_closing, self._close)
+        super().__init__(opener, (self._images, self._scores), patience)
         self._lock = threading.Lock()
         self._tasks: OrderedDict[Task, int] = OrderedDict()
         self._last_task = 0
-        try:
-            self._supervisor.start()
-        except BaseException:
-            self.close()
-            raise
-        facts = self._supervisor.facts
+        facts = self._start()
         dtype, size = facts["dtype"], facts["image_size"]
         self._description = EngineDescription(
             engine=facts["engine"],
@@ -92,11 +84,6 @@ class IsolatedClassifyEngine:
     def group_size(self) -> int:
         """The most images of a batch."""
         return int(self._supervisor.facts["group_size"])
-
-    @property
-    def pid(self) -> int | None:
-        """The number of its process; None where there is none at the moment."""
-        return self._supervisor.pid
 
     def tokenize_label(self, label: str, prompt: str) -> list[int]:
         """Tokens of a label as an answer to the prompt. Safe from any thread.
@@ -125,29 +112,6 @@ class IsolatedClassifyEngine:
         """
         return self._submit(images, task, together=True)
 
-    def go_by(self, alias: str) -> None:
-        """Be called so in logs."""
-        self._supervisor.life.alias = alias
-        self._supervisor.stand("alias", {"op": "alias", "alias": alias})
-
-    def limit_steps(self, seconds: float) -> None:
-        """Count as hanging where a step takes longer, or the process is silent for longer; it is started again then."""
-        self._supervisor.life.step_timeout = seconds
-        self._supervisor.stand("steps", {"op": "steps", "seconds": seconds})
-
-    def check_process(self) -> None:
-        """Refuse work in another process than the one that made this object; takes no lock.
-
-        Raises:
-            EngineDeadError: the process was forked after the engine was created.
-        """
-        self._supervisor.life.check_process()
-
-    def close(self) -> None:
-        """Fail what waits with EngineDeadError, end the process. Idempotent, from any thread."""
-        self._close()
-        self._finalizer.detach()
-
     def _submit(self, images: Sequence[EngineImage], task: Task, *, together: bool) -> list[Future[Scores]]:
         request = _Images(images, task, self._number(task), together, self._images, self._scores)
         self._supervisor.ask(request)
@@ -168,13 +132,6 @@ class IsolatedClassifyEngine:
             else:
                 self._tasks.move_to_end(task)
             return number
-
-
-def _close(supervisor: Supervisor, *memory: Arena) -> None:
-    if not supervisor.life.is_elsewhere:
-        supervisor.close()
-        for arena in memory:
-            arena.close()
 
 
 def _cancel(supervisor: weakref.ref[Supervisor], request: _Images, future: Future[Scores]) -> None:
