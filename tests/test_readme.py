@@ -65,7 +65,9 @@ def test_the_generated_sections_are_up_to_date() -> None:
     assert done.returncode == 0, f"run: python benchmarks/readme.py\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "RELIABILITY.md", "ARCHITECTURE.md", "benchmarks/README.md", "training/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "RELIABILITY.md", "ARCHITECTURE.md", "benchmarks/README.md", "training/README.md"]
+)
 def test_links_and_named_paths_exist(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
