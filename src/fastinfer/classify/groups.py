@@ -122,20 +122,20 @@ class PendingMember:
     ) -> None:
         self._job = job
         self.image = image
-        self._patience = Patience(timeout, partial(late, image, timeout), self.cancel)
+        self._patience = Patience(timeout, partial(late, image, timeout))
         self.started: _Started = Answer()
 
     def result(self) -> Classification:
         """The result; waits for it."""
         self._job.check_process()
-        scores, decode_ms = self._patience.answer(self.started)
-        return self._job.finish(self.image, self._patience.answer(scores), decode_ms)
+        scores, decode_ms = self._patience.answer(self.started, self.cancel)
+        return self._job.finish(self.image, self._patience.answer(scores, self.cancel), decode_ms)
 
     async def aresult(self) -> Classification:
         """The result; awaits it."""
         self._job.check_process()
-        scores, decode_ms = await self._patience.aanswer(asyncio.shield(asyncio.wrap_future(self.started)))
-        answer = await self._patience.aanswer(asyncio.wrap_future(scores))
+        scores, decode_ms = await self._patience.aanswer(asyncio.shield(asyncio.wrap_future(self.started)), self.cancel)
+        answer = await self._patience.aanswer(asyncio.wrap_future(scores), self.cancel)
         return self._job.finish(self.image, answer, decode_ms)
 
     def cancel(self) -> None:

@@ -23,17 +23,19 @@ class Patience:
     Args:
         timeout: seconds; None waits as long as it takes.
         late: the error where they have passed.
-        give_up: takes the image back then.
     """
 
-    def __init__(
-        self, timeout: float | None, late: Callable[[], RequestTimeoutError], give_up: Callable[[], None]
-    ) -> None:
+    def __init__(self, timeout: float | None, late: Callable[[], RequestTimeoutError]) -> None:
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._late, self._give_up = late, give_up
+        self._late = late
 
-    def answer(self, future: Future[_Result]) -> _Result:
+    def answer(self, future: Future[_Result], give_up: Callable[[], None]) -> _Result:
         """What the future comes to; waits for it.
+
+        Args:
+            future: what is waited for.
+            give_up: takes the image back where that takes too long. Not kept: the image, which has this object, would
+                wait for the garbage collector.
 
         Raises:
             RequestTimeoutError: it did not come in time.
@@ -41,20 +43,20 @@ class Patience:
         try:
             return answer_of(future, self._left())
         except FutureTimeoutError as error:
-            raise self._ended_by(error) from error
+            raise self._ended_by(error, give_up) from error
 
-    async def aanswer(self, answer: Awaitable[_Result]) -> _Result:
+    async def aanswer(self, answer: Awaitable[_Result], give_up: Callable[[], None]) -> _Result:
         """:meth:`answer` for asyncio."""
         try:
             return await asyncio.wait_for(answer, self._left())
         except asyncio.TimeoutError as error:
-            raise self._ended_by(error) from error
+            raise self._ended_by(error, give_up) from error
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
-    def _ended_by(self, error: BaseException) -> BaseException:
+    def _ended_by(self, error: BaseException, give_up: Callable[[], None]) -> BaseException:
         if isinstance(error, FastInferError):  # the engine's own, which is a TimeoutError too
             return error
-        self._give_up()
+        give_up()
         return self._late()

@@ -117,20 +117,20 @@ class PendingImage:
         late: Callable[[ImageSource, float | None], RequestTimeoutError],
     ) -> None:
         self._job, self._image = job, image
-        self._patience = Patience(timeout, partial(late, image, timeout), self.cancel)
+        self._patience = Patience(timeout, partial(late, image, timeout))
         self._started = start(pool, job, image)
 
     def result(self) -> Classification:
         """The result; waits for it."""
         self._job.check_process()
-        scores, decode_ms = self._patience.answer(self._started)
-        return self._job.finish(self._image, self._patience.answer(scores), decode_ms)
+        scores, decode_ms = self._patience.answer(self._started, self.cancel)
+        return self._job.finish(self._image, self._patience.answer(scores, self.cancel), decode_ms)
 
     async def aresult(self) -> Classification:
         """The result; awaits it."""
         self._job.check_process()
-        scores, decode_ms = await self._patience.aanswer(asyncio.wrap_future(self._started))
-        answer = await self._patience.aanswer(asyncio.wrap_future(scores))
+        scores, decode_ms = await self._patience.aanswer(asyncio.wrap_future(self._started), self.cancel)
+        answer = await self._patience.aanswer(asyncio.wrap_future(scores), self.cancel)
         return self._job.finish(self._image, answer, decode_ms)
 
     def cancel(self) -> None:
