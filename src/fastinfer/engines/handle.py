@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
 from fastinfer.engines.lifeline import Lifeline, finish_closing
+from fastinfer.engines.watchdog import told_again
 from fastinfer.errors import EngineDeadError
 from fastinfer.images.prepared import EngineImage
 from fastinfer.interrupts import Deferral
@@ -160,11 +161,9 @@ def fail(future: Future[Scores], error: Exception) -> None:
 
 
 def fail_hung(futures: Iterable[Future[Scores]], error: EngineDeadError) -> None:
-    """Tell everyone who waits for an engine that hangs; each gets an error of its own."""
+    """Tell everyone who waits for an engine that hangs."""
     for future in futures:
-        own = EngineDeadError(error.message, hint=error.hint)
-        own.__cause__ = error.__cause__
-        fail(future, own)
+        fail(future, told_again(error))
 
 
 def answer(future: Future[Scores], scores: Scores) -> None:

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from fastinfer.engines.lifeline import Lifeline
 from fastinfer.errors import EngineDeadError
 
-__all__ = ["Overdue", "OverdueError", "Watch", "report_to"]
+__all__ = ["Overdue", "OverdueError", "Watch", "report_to", "told_again"]
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +82,13 @@ class Watch:
             f"{said}; it stands in {last.name}, {Path(last.filename).name}, line {last.lineno}: {last.line}.",
             "".join(traceback.format_list(stack)),
         )
+
+
+def told_again(error: EngineDeadError) -> EngineDeadError:
+    """The same error once more, as each of those who wait gets one of their own."""
+    again = EngineDeadError(error.message, hint=error.hint)
+    again.__cause__ = error.__cause__
+    return again
 
 
 _watched: Final[WeakSet[Watch]] = WeakSet()

@@ -49,9 +49,7 @@ class _Call(Request):
         """Nothing is held."""
 
 
-def call(
-    supervisor: Supervisor, name: str, *arguments: Any, blob: bytes = b"", timeout: float, **more: Any
-) -> tuple[Any, bytes]:
+def call(supervisor: Supervisor, name: str, *arguments: Any, blob: bytes = b"", timeout: float) -> tuple[Any, bytes]:
     """What a function of the process's side returns, and bytes with it.
 
     Args:
@@ -60,14 +58,13 @@ def call(
         arguments: JSON values.
         blob: bytes with them.
         timeout: seconds to wait, for a process that is starting too.
-        more: further entries of the message.
 
     Raises:
         RequestTimeoutError: there was no answer in that time.
         EngineDeadError: the engine was closed, has died, or belongs to another process.
         FastInferError: what the function raised.
     """
-    asked = _Call({"op": "call", "name": name, "arguments": arguments, **more}, blob)
+    asked = _Call({"op": "call", "name": name, "arguments": arguments}, blob)
     supervisor.ask(asked)
     try:
         return answer_of(asked.future, timeout)

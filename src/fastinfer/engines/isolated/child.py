@@ -136,8 +136,7 @@ def _serve(messages: Iterator[Message], sender: Sender, descriptors: list[int]) 
     from fastinfer.engines.isolated.serving import ChatServer, ClassifyServer
 
     views = [SharedView(descriptor, writable=number > 0) for number, descriptor in enumerate(descriptors)]
-    engine.go_by(wishes["alias"])
-    server: Server = (
+    server: Server[Any] = (
         ChatServer(engine, views[0], sender.send)
         if opener.kind == "chat"
         else ClassifyServer(engine, views[0], views[1], sender.send)
@@ -157,7 +156,7 @@ class _Beat:
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
-        self.server: Server | None = None
+        self.server: Server[Any] | None = None
         threading.Thread(target=self._run, name="fastinfer-engine-beat", daemon=True).start()
 
     def report(self) -> None:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from fastinfer.engines.scoring import LabelTrie
 from fastinfer.engines.tally import as_json
 from fastinfer.errors import EngineDeadError
 from fastinfer.images.prepared import EngineImage, PreparedImage
+
+Engine = TypeVar("Engine", bound=GroupingEngine | ChatEngine)
 
 __all__ = ["ChatServer", "ClassifyServer", "Server"]
 
@@ -39,14 +41,16 @@ class Send(Protocol):
     def __call__(self, body: dict[str, Any], blob: bytes = b"", /) -> None: ...
 
 
-class Server(ABC):
+class Server(ABC, Generic[Engine]):
     """Serves one engine.
 
     Args:
+        engine: what it serves.
         send: sends a message.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, engine: Engine, send: Send) -> None:
+        self._engine: Engine = engine
         self._send = send
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fastinfer-engine-ask")
 
@@ -72,6 +76,12 @@ class Server(ABC):
         else:
             getattr(self, f"_do_{body['op']}")(body, blob)
 
+    def _do_alias(self, body: dict[str, Any], _: bytes) -> None:
+        self._engine.go_by(body["alias"])
+
+    def _do_steps(self, body: dict[str, Any], _: bytes) -> None:
+        self._engine.limit_steps(body["seconds"])
+
     def _answer(self, body: dict[str, Any], blob: bytes) -> None:
         number = body["id"]
         try:
@@ -82,7 +92,7 @@ class Server(ABC):
             self._send({"id": number, "result": result}, bytes_)
 
 
-class ClassifyServer(Server):
+class ClassifyServer(Server[GroupingEngine]):
     """Serves a classification engine.
 
     Args:
@@ -93,8 +103,8 @@ class ClassifyServer(Server):
     """
 
     def __init__(self, engine: GroupingEngine, images: SharedView, scores: SharedView, send: Send) -> None:
-        super().__init__(send)
-        self._engine, self._images, self._scores = engine, images, scores
+        super().__init__(engine, send)
+        self._images, self._scores = images, scores
         self._tasks: OrderedDict[int, Task] = OrderedDict()
         self._futures: dict[int, list[Future[Scores]]] = {}
 
@@ -118,12 +128,6 @@ class ClassifyServer(Server):
 
     def _call_tokenize_label(self, _: bytes, label: str, prompt: str) -> tuple[list[int], bytes]:
         return self._engine.tokenize_label(label, prompt), b""
-
-    def _do_alias(self, body: dict[str, Any], _: bytes) -> None:
-        self._engine.go_by(body["alias"])
-
-    def _do_steps(self, body: dict[str, Any], _: bytes) -> None:
-        self._engine.limit_steps(body["seconds"])
 
     def _do_task(self, body: dict[str, Any], _: bytes) -> None:
         labels = body["labels"]
@@ -193,7 +197,7 @@ class ClassifyServer(Server):
         self._send({"id": number, "n": index, "scores": answer})
 
 
-class ChatServer(Server):
+class ChatServer(Server[ChatEngine]):
     """Serves a chat engine.
 
     Args:
@@ -203,8 +207,8 @@ class ChatServer(Server):
     """
 
     def __init__(self, engine: ChatEngine, images: SharedView, send: Send) -> None:
-        super().__init__(send)
-        self._engine, self._images = engine, images
+        super().__init__(engine, send)
+        self._images = images
         self._tickets: dict[int, Ticket] = {}
         self._placed: OrderedDict[int, Generation] = OrderedDict()
 
@@ -259,12 +263,6 @@ class ChatServer(Server):
     def _call_profile(self, _: bytes) -> tuple[dict[str, float], bytes]:
         return self._engine.profile(), b""
 
-    def _do_alias(self, body: dict[str, Any], _: bytes) -> None:
-        self._engine.go_by(body["alias"])
-
-    def _do_steps(self, body: dict[str, Any], _: bytes) -> None:
-        self._engine.limit_steps(body["seconds"])
-
     def _do_show(self, body: dict[str, Any], _: bytes) -> None:
         self._engine.show(body["tokens"])
 
@@ -312,7 +310,7 @@ class ChatServer(Server):
 class _Sink:
     """Sends a reply on as it comes."""
 
-    def __init__(self, number: int, server: Server, send: Send, tickets: dict[int, Ticket]) -> None:
+    def __init__(self, number: int, server: ChatServer, send: Send, tickets: dict[int, Ticket]) -> None:
         self._number, self._server, self._send, self._tickets = number, server, send, tickets
         self._is_over = False
 

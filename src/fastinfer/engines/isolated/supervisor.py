@@ -284,16 +284,7 @@ class Supervisor:
     def _attend(self, process: EngineProcess) -> FastInferError | str | None:
         """Serve a process until it ends; why, "" where its end says it, None where the engine was closed."""
         begun = heard = time.monotonic()
-        process.send(
-            encode(
-                {
-                    "op": "open",
-                    "alias": self.life.alias,
-                    "log_level": _log_level(),
-                },
-                pickle.dumps(self._opener),
-            )
-        )
+        process.send(encode({"op": "open", "log_level": _log_level()}, pickle.dumps(self._opener)))
         while not self.life.closed:
             self._sort_out_cancelled()
             if not self._is_ready:

@@ -29,7 +29,7 @@ from fastinfer.engines.llama.chat.viewer import Viewer, open_encoder
 from fastinfer.engines.llama.devices import placement, turn_cuda_graphs_off
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.engines.llama.vocabulary import Vocabulary
-from fastinfer.engines.watchdog import Watch
+from fastinfer.engines.watchdog import Watch, told_again
 from fastinfer.errors import (
     EngineDeadError,
     MessageError,
@@ -418,9 +418,7 @@ class _Core:
         for request in waiting:
             loop.counters.failed += 1
             loop.counters.errors.add(error)
-            own = EngineDeadError(error.message, hint=error.hint)
-            own.__cause__ = error.__cause__
-            request.sink.fail(own)
+            request.sink.fail(told_again(error))
 
     def _end_late(self) -> None:
         """The step that hung has ended after all: everyone was told, and what is left is to free the memory."""
