@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,3 +32,21 @@ def llm(babbler: Path, small_chat: fastinfer.Preset) -> Iterator[Any]:
     """Four slots of it."""
     with fastinfer.llm(small_chat, model=babbler) as loaded:
         yield loaded
+
+
+@pytest.fixture
+def swallowed_interrupt() -> Iterator[list[str]]:
+    """In 0.2 s Ctrl-C comes in the midst of a garbage collection, to a callback of it, where Python loses it."""
+    pressed: list[str] = []
+
+    def callback(phase: str, _: dict[str, int]) -> None:
+        if phase == "stop" and threading.current_thread() is collecting:
+            pressed.append(phase)
+            raise KeyboardInterrupt
+
+    collecting = threading.Timer(0.2, gc.collect)
+    gc.callbacks.append(callback)
+    collecting.start()
+    yield pressed
+    collecting.join()
+    gc.callbacks.remove(callback)

@@ -83,3 +83,10 @@ def test_ctrl_c_ends_it_and_leaves_no_reply_running(llm: Any) -> None:
     assert time.perf_counter() - began < 5
     assert llm.metrics()["llamacpp:requests_deferred"] == 0
     assert measure_chat(llm, ["hello"], max_tokens=2).items == 1
+
+
+def test_ctrl_c_that_python_loses_ends_it_too(llm: Any, swallowed_interrupt: list[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        measure_chat(llm, ["hello"], max_tokens=400, items=400)
+    assert swallowed_interrupt
+    assert measure_chat(llm, ["hello"], max_tokens=2).items == 1

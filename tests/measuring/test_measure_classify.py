@@ -52,3 +52,10 @@ def test_where_no_image_can_be_read_the_first_error_comes(classifier: Any, clien
         measure_classify(classifier, [b"no image", "missing.png"], concurrency=clients)
     with pytest.raises(ImageDecodeError, match="no images"):
         measure_classify(classifier, [], concurrency=clients)
+
+
+def test_ctrl_c_that_python_loses_ends_it(classifier: Any, pictures: list[Any], swallowed_interrupt: list[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        measure_classify(classifier, pictures, seconds=60)
+    assert swallowed_interrupt
+    assert measure_classify(classifier, pictures).items == 6

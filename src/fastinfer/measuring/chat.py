@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastinfer.errors import FastInferError, MessageError
+from fastinfer.interrupts import heeded
 from fastinfer.measuring.figures import Figures, load_text, percentile
 from fastinfer.measuring.memory import PeakMemory
 
@@ -81,7 +82,7 @@ def measure_chat(
             return None
         return noted
 
-    with PeakMemory(llm.provenance.device) as memory:
+    with heeded(), PeakMemory(llm.provenance.device) as memory:
         started = time.perf_counter()
         with ThreadPoolExecutor(clients, thread_name_prefix="fastinfer-client") as pool:
             pending = [pool.submit(ask, number) for number in range(items or len(prompts))]

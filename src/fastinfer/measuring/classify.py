@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from fastinfer.errors import FastInferError, ImageDecodeError
+from fastinfer.interrupts import heeded
 from fastinfer.measuring.figures import Figures, load_text, percentile
 from fastinfer.measuring.memory import PeakMemory
 
@@ -53,7 +54,7 @@ def measure_classify(
     if not images:
         raise ImageDecodeError("There are no images to measure with.", hint="Give at least one.")
     run = _Run(classifier, None if labels is None else list(labels))
-    with PeakMemory(classifier.provenance.device) as memory:
+    with heeded(), PeakMemory(classifier.provenance.device) as memory:
         started = time.perf_counter()
         work = _work(images, passes, None if seconds is None else started + seconds)
         if concurrency is None:
