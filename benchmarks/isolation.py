@@ -40,25 +40,32 @@ def timed(work: Callable[[], int]) -> float:
     return done / (time.perf_counter() - begun)
 
 
-def single(ask: Callable[[], Any], times: int) -> float:
-    """Milliseconds of one request alone: the median."""
-    taken = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        ask()
-        taken.append((time.perf_counter() - begun) * 1e3)
-    return statistics.median(taken)
+def alone(ask: Callable[[], Any]) -> float:
+    """Milliseconds of one request alone."""
+    begun = time.perf_counter()
+    ask()
+    return (time.perf_counter() - begun) * 1e3
+
+
+def medians(waits: list[list[tuple[float, float]]], of: Callable[[float, float], float]) -> dict[str, float]:
+    """The median of each round, and how far those are apart."""
+    return spread([statistics.median(of(first, second) for first, second in pairs) for pairs in waits])
 
 
 def compare(
     inside: Any, isolated: Any, work: Callable[[Any], int], ask: Callable[[Any], Any], rounds: int, times: int
 ) -> dict[str, Any]:
-    """Rates and times of both, by rounds in turns; the first round of each is not counted."""
+    """Rates of both by rounds in turns, and times by requests in turns; first ones are not counted."""
     for engine in (inside, isolated):
         work(engine)
-        single(lambda engine=engine: ask(engine), 3)
+        for _ in range(3):
+            ask(engine)
     rates = alternate(lambda: timed(lambda: work(inside)), lambda: timed(lambda: work(isolated)), rounds)
-    waits = alternate(lambda: single(lambda: ask(inside), times), lambda: single(lambda: ask(isolated), times), rounds)
+    # Request by request, because a machine's speed drifts by more in a second than what is looked for.
+    waits = [
+        alternate(lambda: alone(lambda: ask(inside)), lambda: alone(lambda: ask(isolated)), times)
+        for _ in range(rounds)
+    ]
     judged = judge([second / first for first, second in rates])
     return {
         "rate": {
@@ -69,9 +76,9 @@ def compare(
             "verdict": judged.verdict,
         },
         "one_request_ms": {
-            "in_this_process": spread([first for first, _ in waits]),
-            "isolated": spread([second for _, second in waits]),
-            "difference": spread([second - first for first, second in waits]),
+            "in_this_process": medians(waits, lambda first, _: first),
+            "isolated": medians(waits, lambda _, second: second),
+            "difference": medians(waits, lambda first, second: second - first),
         },
         "rounds": rounds,
     }

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -68,7 +69,10 @@ def main(parent: str, connection: str, first: str, *descriptors: str) -> None:
 
 
 class Sender:
-    """Sends messages from a thread of its own, so that an engine's thread never waits and many go at once.
+    """Sends messages, in the order in which each thread gave them, and lets nobody wait.
+
+    Who gives one sends it, which is a thread less to wake for every answer. A thread of its own sends what does not go
+    at once, and what is given while somebody sends: by another thread, or by the garbage collector in the midst of it.
 
     Args:
         connection: where to.
@@ -76,31 +80,48 @@ class Sender:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._turn = threading.Lock()
+        self._left: deque[bytes] = deque()
+        self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="fastinfer-engine-send", daemon=True)
         self._thread.start()
 
     def send(self, body: dict[str, Any], blob: bytes = b"") -> None:
         """Send a message; safe from any thread."""
-        self._queue.put(encode(body, blob))
+        self._left.append(encode(body, blob))
+        if self._turn.acquire(blocking=False):
+            try:
+                self._flush(socket.MSG_DONTWAIT)
+            finally:
+                self._turn.release()
+        if self._left:
+            self._wakes.put(True)
 
     def close(self) -> None:
         """Send what is left."""
-        self._queue.put(None)
+        self._wakes.put(False)
         self._thread.join(5.0)
 
     def _run(self) -> None:
         going = True
         while going:
-            waiting = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    waiting.append(self._queue.get_nowait())
-            going = None not in waiting
+            going = self._wakes.get()
+            with self._turn:
+                self._flush(0)
+
+    def _flush(self, flags: int) -> None:
+        while self._left:
+            data = self._left.popleft()
             try:
-                self._connection.sendall(b"".join(data for data in waiting if data is not None))
+                data = data[self._connection.send(data, flags) :]
+            except BlockingIOError:
+                pass
             except OSError:
-                return  # nobody listens any more, as whoever reads will notice too
+                continue  # nobody listens any more, as whoever reads will notice too
+            if data:
+                self._left.appendleft(data)
+                if flags:
+                    return
 
 
 class _Forward(logging.Handler):

@@ -33,6 +33,9 @@ _KEPT_TASKS: Final = 256
 _KEPT_PROMPTS: Final = 32
 #: Threads for questions, so that tokenizing a long text does not hold up what comes after it.
 _THREADS: Final = 2
+#: Questions that are answered without a thread more to wake, where they come with no more bytes than these.
+_QUICK: Final = ("tokenize", "tokenize_label")
+_SHORT: Final = 4096
 
 
 class Send(Protocol):
@@ -71,10 +74,12 @@ class Server(ABC, Generic[Engine]):
 
     def take(self, body: dict[str, Any], blob: bytes) -> None:
         """Do what a message says."""
-        if body["op"] == "call":
-            self._pool.submit(self._answer, body, blob)
-        else:
+        if body["op"] != "call":
             getattr(self, f"_do_{body['op']}")(body, blob)
+        elif body["name"] in _QUICK and len(blob) <= _SHORT:
+            self._answer(body, blob)
+        else:
+            self._pool.submit(self._answer, body, blob)
 
     def _do_alias(self, body: dict[str, Any], _: bytes) -> None:
         self._engine.go_by(body["alias"])
