@@ -43,3 +43,18 @@ async def test_so_they_do_for_asyncio(slow, pictures):
     slow.close()
     with pytest.raises(EngineDeadError):
         slow.aclassify_many(pictures, timeout=0.5)
+
+
+def test_a_late_image_ends_calibrating(slow, pictures):
+    labelled = [(picture, "red circle") for picture in pictures * 4]
+    with pytest.raises(RequestTimeoutError, match=r"within 0.5 s"):
+        slow.calibrate(labelled, timeout=0.5)
+    assert slow.calibration is None
+    assert slow.calibrate(labelled, timeout=30).count == len(labelled)
+
+
+async def test_or_it_is_left_out(slow, pictures):
+    labelled = [(picture, "red circle") for picture in pictures * 12]
+    found = await slow.acalibrate(labelled, coverage=0.5, timeout=1.5, errors="skip")
+    assert found.skipped > 0
+    assert found.count + found.skipped == len(labelled)

@@ -65,19 +65,19 @@ def dying_after_load(config: Any) -> Any:
 
 
 def chatting(config: Any) -> Any:
-    """A chat engine that a prompt of exactly 13 tokens ends the process of, and one of 17 hangs."""
+    """A chat engine that reading a prompt of exactly 13 tokens ends the process of, and one of 17 hangs."""
     from fastinfer.engines.llama.chat import loop
     from fastinfer.engines.llama.chat.engine import LlamaChatEngine
 
-    original = loop.ChatLoop.step
+    original = loop.ChatLoop._evaluate
 
-    def harmful(self: Any) -> None:
-        lengths = [request.prompt_length for request in self.running]
+    def harmful(self: Any, parts: list[Any]) -> None:
+        lengths = [request.prompt_length for request, _ in parts]
         if 13 in lengths:
             os.abort()
         if 17 in lengths:
             time.sleep(1000)
-        original(self)
+        original(self, parts)
 
-    loop.ChatLoop.step = harmful  # type: ignore[method-assign]
+    loop.ChatLoop._evaluate = harmful  # type: ignore[method-assign]
     return LlamaChatEngine(config)

@@ -28,7 +28,7 @@ from fastinfer.errors import EngineDeadError, EngineError, FastInferError, Reque
 from fastinfer.images import ImageSource, describe_source
 from fastinfer.images.decoder import Decoder, Decodes
 from fastinfer.images.processes import DecodeProcesses
-from fastinfer.interrupts import Deferral, answer_of
+from fastinfer.interrupts import Deferral, answer_of, heeded
 from fastinfer.ordered import Pending, check_errors
 from fastinfer.preset_library import DecodeIn, Preset
 from fastinfer.provenance import Provenance
@@ -282,6 +282,7 @@ class Classifier:
         coverage: float = 0.9,
         errors: Literal["raise", "skip"] = "raise",
         progress: bool = False,
+        timeout: float | None = None,
     ) -> Calibration:
         """Learn from labelled images how sure to be, and when not to answer; sets :attr:`calibration`.
 
@@ -296,16 +297,22 @@ class Classifier:
             errors: ``"raise"`` ends at the first image that fails, and leaves the old calibration; ``"skip"`` goes on
                 without it.
             progress: show a progress bar.
+            timeout: seconds for each image, as :meth:`classify_many` counts them; None waits as long as it takes.
 
         Raises:
             LabelError: the classifier has no labels; an image's label is none of them; or there are too few images.
             PresetError: ``coverage`` is no number between 0 and 1, or ``errors`` neither of the two.
             ImageDecodeError: an image cannot be read, or there is no such folder, or no image in it.
+            RequestTimeoutError: no answer within ``timeout``.
         """
         given, job = self._calibrating(labelled, coverage, errors)
-        starting = self._starting(job, self._groups is not None)
-        results = run_images(given.images, job, *starting, ahead=self._ahead, errors=given.errors, progress=progress)
-        self.calibration = fitted = given.fit([r.ok for r in results], self._provenance, self._prompt)
+        starting = self._starting(job, self._groups is not None, timeout)
+        with heeded():
+            results = run_images(
+                given.images, job, *starting, ahead=self._ahead, errors=given.errors, progress=progress
+            )
+            fitted = given.fit([r.ok for r in results], self._provenance, self._prompt)
+        self.calibration = fitted
         return fitted
 
     async def acalibrate(
@@ -315,10 +322,11 @@ class Classifier:
         coverage: float = 0.9,
         errors: Literal["raise", "skip"] = "raise",
         progress: bool = False,
+        timeout: float | None = None,
     ) -> Calibration:
         """:meth:`calibrate` for asyncio."""
         given, job = self._calibrating(labelled, coverage, errors)
-        starting = self._starting(job, self._groups is not None)
+        starting = self._starting(job, self._groups is not None, timeout)
         results = arun_images(given.images, job, *starting, ahead=self._ahead, errors=given.errors, progress=progress)
         self.calibration = fitted = given.fit([r.ok async for r in results], self._provenance, self._prompt)
         return fitted
