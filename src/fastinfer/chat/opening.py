@@ -52,8 +52,7 @@ def llm(
             that already.
         isolate: run the engine in a process of its own. What ends that process (a native abort, a CUDA error, the
             kernel where memory runs out) does not end this one: it is started again, and work of which nothing was seen
-            yet is repeated. None takes FASTINFER_ISOLATE (1 or 0),
-            and without that variable False.
+            yet is repeated. None takes FASTINFER_ISOLATE (1 or 0), and without that variable False.
         step_timeout: seconds after which a step of the engine counts as hanging. Everyone who waits gets
             EngineDeadError, which says where it stands; with ``isolate`` the engine is then started again. None takes
             600 on a GPU and 3600 on a CPU.
@@ -136,7 +135,9 @@ def _open_engine(config: LlamaChatConfig, kept: Keeping) -> ChatEngine:
         opener = Opener(
             "chat", "fastinfer.engines.llama.chat.engine", "LlamaChatEngine", (unlimited,), first=("llama_cpp",)
         )
-        return IsolatedChatEngine(opener, slots=config.parallel, max_queue=config.max_queue, patience=kept.patience)
+        return IsolatedChatEngine(
+            opener, slots=config.parallel, max_queue=config.max_queue, n_ctx=config.n_ctx, patience=kept.patience
+        )
     from fastinfer.engines.llama.chat.engine import LlamaChatEngine
 
     return LlamaChatEngine(config)

@@ -56,8 +56,8 @@ def classifier(
             that already.
         isolate: run the engine in a process of its own. What ends that process (a native abort, a CUDA error, the
             kernel where memory runs out) does not end this one: it is started again, and work of which nothing was seen
-            yet is repeated. None takes FASTINFER_ISOLATE (1 or 0),
-            and without that variable does so for TurboMind in a notebook, whose kernel it would end.
+            yet is repeated. None takes FASTINFER_ISOLATE (1 or 0), and without that variable does so for TurboMind in a
+            notebook, whose kernel it would end.
         step_timeout: seconds after which a step of the engine counts as hanging. Everyone who waits gets
             EngineDeadError, which says where it stands; with ``isolate`` the engine is then started again. None takes
             600 on a GPU and 3600 on a CPU.

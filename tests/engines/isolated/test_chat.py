@@ -56,10 +56,13 @@ def open_deadly(model_file):
         config = tools.config_for(model_file, **changes)
         made.append(
             IsolatedChatEngine(
-                Opener("chat", "deadly_engines", "chatting", (config,)), slots=config.parallel,
-                max_queue=config.max_queue, patience=Patience(load=60.0, close=5.0, back_off=(0.0, 0.0, 0.0)),
+                Opener("chat", "deadly_engines", "chatting", (config,)),
+                slots=config.parallel,
+                max_queue=config.max_queue,
+                n_ctx=config.n_ctx,
+                patience=Patience(load=60.0, close=5.0, back_off=(0.0, 0.0, 0.0)),
             )
-        )  # fmt: skip
+        )
         return made[-1]
 
     yield make

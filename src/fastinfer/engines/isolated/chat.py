@@ -21,6 +21,7 @@ from fastinfer.engines.chat import (
     TokenLogprob,
     Vocabulary,
 )
+from fastinfer.engines.chat_refusals import check_length, queue_full, queue_too_slow
 from fastinfer.engines.isolated.calls import call
 from fastinfer.engines.isolated.face import IsolatedEngine
 from fastinfer.engines.isolated.failures import read_failure
@@ -35,9 +36,6 @@ from fastinfer.engines.tally import add_growth
 from fastinfer.errors import (
     EngineDeadError,
     EngineError,
-    MessageError,
-    PromptTooLongError,
-    QueueFullError,
     RequestCancelledError,
     RequestTimeoutError,
 )
@@ -59,6 +57,7 @@ class IsolatedChatEngine(IsolatedEngine):
         opener: opens the engine, over there.
         slots: conversations that it runs side by side.
         max_queue: requests that may wait.
+        n_ctx: the parameter that limits prompts and replies.
         patience: how long things may take.
 
     Raises:
@@ -66,10 +65,12 @@ class IsolatedChatEngine(IsolatedEngine):
         EngineDeadError: the process died of it.
     """
 
-    def __init__(self, opener: Opener, *, slots: int, max_queue: int, patience: Patience | None = None) -> None:
+    def __init__(
+        self, opener: Opener, *, slots: int, max_queue: int, n_ctx: int, patience: Patience | None = None
+    ) -> None:
         self._images = Arena(1 << 40)  # as many as there are requests, which the queue limits
         super().__init__(opener, (self._images,), patience)
-        self._slots, self._max_queue = slots, max_queue
+        self._slots, self._max_queue, self._n_ctx = slots, max_queue, n_ctx
         self._keys = itertools.count()
         self._counters = Counters()
         self._seen: dict[str, Any] = {}
@@ -126,28 +127,13 @@ class IsolatedChatEngine(IsolatedEngine):
             EngineDeadError: the engine was closed, has died, or belongs to another process.
         """
         self.check_process()
-        tokens = len(generation.tokens)
-        if not tokens:
-            raise MessageError("The prompt is empty.")
-        if tokens >= self.limit:
-            raise PromptTooLongError(
-                f"The prompt has {tokens} tokens, and a prompt with its reply may have {self.limit}.",
-                tokens=tokens,
-                limit=self.limit,
-                hint="Shorten the conversation, or raise n_ctx.",
-            )
+        check_length(len(generation.tokens), self.limit, self._n_ctx)
         most = self._slots + self._max_queue
         if wait:
             if not self._supervisor.wait_for_end(most, generation.deadline):
-                raise RequestTimeoutError(
-                    "The request ran out of time while the queue was full.",
-                    hint="Raise timeout, or send fewer at once.",
-                )
+                raise queue_too_slow()
         elif self._supervisor.queued >= most:
-            raise QueueFullError(
-                f"{self._max_queue} requests are waiting already.",
-                hint="Wait for replies before sending more, use chat_many, or raise max_queue.",
-            )
+            raise queue_full(self._max_queue)
         request = _Chat(generation, sink, self._counters)
         self._supervisor.ask(request)
         return _Ticket(self._supervisor, request)

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fastinfer.engines.chat import Generation, PlacedImage, Sink, Ticket
+from fastinfer.engines.chat_refusals import check_length, queue_full, queue_too_slow
 from fastinfer.engines.lifeline import Lifeline, finish_closing, outlive
 from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.chat.budget import RowPadding, prompt_budget
@@ -32,10 +33,6 @@ from fastinfer.engines.llama.vocabulary import Vocabulary
 from fastinfer.engines.watchdog import Watch, told_again
 from fastinfer.errors import (
     EngineDeadError,
-    MessageError,
-    PromptTooLongError,
-    QueueFullError,
-    RequestTimeoutError,
 )
 from fastinfer.interrupts import Deferral
 from fastinfer.provenance import Adjustment
@@ -277,24 +274,12 @@ class _Core:
 
     def submit(self, generation: Generation, sink: Sink, wait: bool) -> _Ticket:
         self.check_process()
-        tokens = len(generation.tokens)
-        if not tokens:
-            raise MessageError("The prompt is empty.")
-        if tokens >= self.limit:
-            raise PromptTooLongError(
-                f"The prompt has {tokens} tokens, and a prompt with its reply may have {self.limit}.",
-                tokens=tokens,
-                limit=self.limit,
-                hint=f"Shorten the conversation, or raise n_ctx (now {self._config.n_ctx}).",
-            )
+        check_length(len(generation.tokens), self.limit, self._config.n_ctx)
         with Deferral() as interrupts, self._condition:
             self._life.check()
             while self._waiting() >= self._config.max_queue:
                 if not wait:
-                    raise QueueFullError(
-                        f"{self._config.max_queue} requests are waiting already.",
-                        hint="Wait for replies before sending more, use chat_many, or raise max_queue.",
-                    )
+                    raise queue_full(self._config.max_queue)
                 self._wait_for_room(generation.deadline, interrupts)
                 interrupts.heed()
                 self._life.check()
@@ -306,9 +291,7 @@ class _Core:
     def _wait_for_room(self, deadline: float | None, interrupts: Deferral) -> None:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            raise RequestTimeoutError(
-                "The request ran out of time while the queue was full.", hint="Raise timeout, or send fewer at once."
-            )
+            raise queue_too_slow()
         self._waiters += 1
         try:
             self._condition.wait(interrupts.at_most(left))

@@ -18,6 +18,7 @@ from fastinfer.engines.llama.chat.batch import Filled, Part, fill
 from fastinfer.engines.llama.chat.budget import PromptBudget, RowPadding, share, share_apart
 from fastinfer.engines.llama.chat.choosing import ParallelSampling
 from fastinfer.engines.llama.chat.counters import Counters
+from fastinfer.engines.llama.chat.failures import no_numbers, no_room, refused
 from fastinfer.engines.llama.chat.memory import UnifiedMemory
 from fastinfer.engines.llama.chat.partitions import PartitionedMemory
 from fastinfer.engines.llama.chat.request import Request
@@ -25,7 +26,7 @@ from fastinfer.engines.llama.chat.sampler import Candidates, TokenSampler
 from fastinfer.engines.llama.chat.viewer import Viewer
 from fastinfer.engines.llama.context import LlamaContext, decode_error
 from fastinfer.engines.llama.model import LlamaModel
-from fastinfer.errors import EngineError, FastInferError, RequestCancelledError, RequestTimeoutError
+from fastinfer.errors import FastInferError, RequestCancelledError, RequestTimeoutError
 
 __all__ = ["ChatLoop"]
 
@@ -35,26 +36,6 @@ _log = logging.getLogger(__name__)
 _HEADROOM = 16
 #: Seconds between looks at the deadlines of requests that wait.
 _SWEEP = 0.02
-
-
-def _refused() -> EngineError:
-    return EngineError(
-        "llama.cpp refuses to evaluate this request (code -1).", hint="The logger 'fastinfer.llama' says why."
-    )
-
-
-def _no_numbers() -> EngineError:
-    return EngineError(
-        "llama.cpp computed scores that are no numbers.",
-        hint="The model's file or the device may be damaged; try another quantisation, flash_attn off, or the CPU.",
-    )
-
-
-def _no_room() -> EngineError:
-    return EngineError(
-        "llama.cpp has no room for this request, though nothing else runs.",
-        hint="Raise n_ctx, or shorten the conversation.",
-    )
 
 
 class ChatLoop:
@@ -326,7 +307,7 @@ class ChatLoop:
                     self._memory.release(request)
         elif code == -1:
             if len(parts) == 1:
-                self._fail(parts[0][0], _refused())
+                self._fail(parts[0][0], refused())
             else:
                 self._evaluate_halves(parts)
         else:
@@ -433,7 +414,7 @@ class ChatLoop:
                 if request.slot >= 0:
                     self._evaluate(parts)
             else:
-                self._fail(request, _no_room())
+                self._fail(request, no_room())
 
     def _evaluate_halves(self, parts: list[Part]) -> None:
         middle = len(parts) // 2
@@ -450,7 +431,7 @@ class ChatLoop:
         if not self._cut and isnan(self._context.score(row, token or 0)):
             # Whatever else is kept may hold such numbers too, and would pass them on.
             self._memory.drop_kept()
-            self._fail(request, _no_numbers())
+            self._fail(request, no_numbers())
             return
         if token is None and request.follows_grammar:
             try:
