@@ -15,6 +15,7 @@ import llama_cpp  # noqa: F401  isort: skip
 
 import argparse
 import gc
+import itertools
 import logging
 import os
 import random
@@ -40,6 +41,10 @@ TEMPLATE = Path(__file__).with_name("transcript.jinja")
 TOLERANCES = {"embedded": 0.002}
 _TOLERANCE = 0.02
 _WARM_UP = 0.2
+#: What must not grow. What a process has for itself alone shrinks and grows with who else maps a model's file, and what
+#: is held of the memory it has tells only where a growth comes from.
+_JUDGED = ("rss_mb", "own_mb", "gpu_mb")
+WAYS = {"classify": classifying.WAYS, "chat": chatting.WAYS}
 
 
 def arguments() -> argparse.Namespace:
@@ -51,6 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chat-model", help="its model; else the preset's own, the extra embedded-chat for embedded")
     parser.add_argument("--chat-template", help="a Jinja file; else the model's own, or for embedded one with tools")
     parser.add_argument("--threads", type=int, help="n_threads of both, 1 beside other work; else the presets'")
+    parser.add_argument("--only", choices=WAYS, help="leave the other engine at rest, to see which of them grows")
     parser.add_argument("--isolate", action="store_true", help="engines in processes of their own")
     parser.add_argument("--tolerance", type=float, help="how far a probability may be off; by default by the preset")
     parser.add_argument("--gap", type=float, default=0.5, help="how clear a greedy token must be to be held to it")
@@ -96,7 +102,7 @@ def soak(a: argparse.Namespace) -> dict[str, Any]:
     tolerance = TOLERANCES.get(a.classify, _TOLERANCE) if a.tolerance is None else a.tolerance
     before = footing()
     ledger = Ledger()
-    ways = (*classifying.WAYS, *chatting.WAYS, scrape)
+    ways = (*itertools.chain.from_iterable(of for name, of in WAYS.items() if a.only in (None, name)), scrape)
     with ExitStack() as stack:
         try:
             url = stack.enter_context(fastinfer.serve_metrics(0)).url
@@ -138,7 +144,8 @@ def soak(a: argparse.Namespace) -> dict[str, Any]:
     closed = {**footing(), **reading()}
     warm = a.minutes * 60 * _WARM_UP
     account = ledger.account()
-    memory = {name: growth(sampler.samples, name, warm) for name in sampler.samples[0] if name.endswith("_mb")}
+    figures_of_memory = [name for name in sampler.samples[0] if name.endswith(("_mb", "_blocks"))]
+    memory = {name: growth(sampler.samples, name, warm) for name in figures_of_memory}
     return {
         **figures,
         "settings": {
@@ -202,7 +209,7 @@ def verdict(
         "queue_bounded": deferred <= 2 * chatting.MOST_AT_ONCE,
     }
     for name, line in memory.items():
-        if "percent_per_hour" in line and name != "uss_mb":
+        if "percent_per_hour" in line and name in _JUDGED:
             sure = line["percent_per_hour"] - 2 * line["standard_error"]
             found[f"{name}_grows_at_most_{most:g}_percent_an_hour"] = sure <= most
     return found
