@@ -208,7 +208,7 @@ def watch(module, name, kept):
     setattr(module, name, call)
 
 pressed_in = None
-fastinfer.classifier(workers=1).close()
+fastinfer.classifier(workers=1, n_threads=1).close()
 watch(llama, "llama_model_load_from_file", made)
 watch(llama, "llama_init_from_model", made)
 watch(mtmd, "mtmd_init_from_file", made)
@@ -256,7 +256,7 @@ def join(thread, timeout=None):
 
 threading.Thread.join = join
 small = dict(model=sys.argv[1], n_ctx=256, n_batch=256, n_ubatch=256, n_threads=1)
-for door in (lambda: fastinfer.classifier(workers=1), lambda: fastinfer.llm(**small)):
+for door in (lambda: fastinfer.classifier(workers=1, n_threads=1), lambda: fastinfer.llm(**small)):
     for way in ("closed", "dropped"):
         presses, engine = [], door()
         freed.clear()

@@ -43,7 +43,7 @@ def hang_once(monkeypatch, kind, name, gate):
 
 
 def test_a_classifier_that_hangs_tells_all_who_wait_where_and_frees_its_memory_late(monkeypatch, pictures, gate):
-    classifier = fastinfer.classifier(labels=LABELS, workers=1)
+    classifier = fastinfer.classifier(labels=LABELS, workers=1, n_threads=1)
     classifier.classify(pictures[0])
     classifier._engine.limit_steps(LIMIT)
     freed = threading.Event()
@@ -66,7 +66,7 @@ def test_a_classifier_that_hangs_tells_all_who_wait_where_and_frees_its_memory_l
 
 
 def test_a_chat_model_that_hangs_tells_all_who_wait_where_and_frees_its_memory_late(monkeypatch, babbler, gate):
-    llm = fastinfer.llm(model=babbler, n_ctx=512, n_batch=512, n_ubatch=512, step_timeout=LIMIT)
+    llm = fastinfer.llm(model=babbler, n_ctx=512, n_batch=512, n_ubatch=512, n_threads=1, step_timeout=LIMIT)
     llm.chat("hello", max_tokens=2)
     freed = threading.Event()
     llm._engine._core._free.callback(freed.set)
@@ -102,7 +102,7 @@ def test_a_slow_step_within_its_time_is_no_hang(monkeypatch, pictures):
         time.sleep(0.8)
         return original(self, *arguments)
 
-    with fastinfer.classifier(labels=LABELS, workers=1, step_timeout=60) as classifier:
+    with fastinfer.classifier(labels=LABELS, workers=1, n_threads=1, step_timeout=60) as classifier:
         monkeypatch.setattr(ForwardPass, "score", slow)
         assert classifier.classify(pictures[0]).label
 

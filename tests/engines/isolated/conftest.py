@@ -25,10 +25,13 @@ AT_ONCE = Patience(load=60.0, close=5.0, back_off=(0.0, 0.0, 0.0))
 
 @pytest.fixture(scope="session")
 def config() -> Any:
-    """The embedded model with one worker, which opens in half a second."""
+    """The embedded model with one worker, which opens in half a second.
+
+    One thread, since several wait for each other when tests run beside other work.
+    """
     files = resolve_gguf("embedded")
     image = ImageInput.read(check_gguf(files.projector))
-    parameters = fastinfer.preset("embedded", kind="classify").replace(workers=1, n_ctx=2048).parameters
+    parameters = fastinfer.preset("embedded", kind="classify").replace(workers=1, n_threads=1, n_ctx=2048).parameters
     return engine_config(parameters, files.model, files.projector, image, small=True)
 
 

@@ -48,7 +48,7 @@ def test_scores_are_bit_for_bit_those_of_an_engine_in_this_process(open_engine, 
 
 
 def test_the_classifier_is_the_same_object_with_the_same_answers(pictures):
-    options = {"labels": ["red circle", "red square"], "workers": 1}
+    options = {"labels": ["red circle", "red square"], "workers": 1, "n_threads": 1}
     with fastinfer.classifier(**options) as inside, fastinfer.classifier(isolate=True, **options) as isolated:
         assert type(isolated) is type(inside)
         assert isolated.provenance.kernel_path.endswith("in a process of its own")
@@ -208,7 +208,7 @@ def test_closing_while_it_starts_again_does_not_wait_for_that(open_engine, pixel
 
 
 def test_a_forgotten_classifier_ends_its_process(gone):
-    classifier = fastinfer.classifier(isolate=True, workers=1)
+    classifier = fastinfer.classifier(isolate=True, workers=1, n_threads=1)
     process = classifier._engine.pid
     del classifier
     assert gone(process)
@@ -234,7 +234,7 @@ def test_many_threads_at_once_get_their_own_answers_while_it_is_killed_twice(ope
 def test_a_parent_that_is_killed_leaves_no_process(run_python, gone, tmp_path):
     program = (
         "import os, signal, sys, pathlib, fastinfer\n"
-        "classifier = fastinfer.classifier(labels=['a', 'b'], isolate=True, workers=1)\n"
+        "classifier = fastinfer.classifier(labels=['a', 'b'], isolate=True, workers=1, n_threads=1)\n"
         "pathlib.Path(sys.argv[1]).write_text(str(classifier._engine.pid))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -247,7 +247,7 @@ def test_a_parent_that_is_killed_leaves_no_process(run_python, gone, tmp_path):
 def test_the_parent_loads_no_engine(run_python):
     program = (
         "import sys, fastinfer\n"
-        "with fastinfer.classifier(labels=['a', 'b'], isolate=True, workers=1) as classifier:\n"
+        "with fastinfer.classifier(labels=['a', 'b'], isolate=True, workers=1, n_threads=1) as classifier:\n"
         "    assert classifier.classify(sys.argv[1]).label\n"
         "print('llama_cpp' in sys.modules, 'torch' in sys.modules)\n"
     )
@@ -264,7 +264,7 @@ def test_a_forked_child_is_refused_and_the_parents_engine_goes_on(run_python):
     load = (
         "import os, sys, numpy, fastinfer\n"
         "image = numpy.zeros((64, 64, 3), numpy.uint8)\n"
-        "classifier = fastinfer.classifier(labels=['a', 'b'], isolate=True, workers=1)\n"
+        "classifier = fastinfer.classifier(labels=['a', 'b'], isolate=True, workers=1, n_threads=1)\n"
     )
     done = run_python(load + code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
