@@ -6,8 +6,6 @@ Each error says what happened and what to do about it; the exception that caused
 
 from __future__ import annotations
 
-from typing import Final
-
 __all__ = [
     "EngineDeadError",
     "EngineError",
@@ -81,7 +79,15 @@ class EngineOutOfMemoryError(EngineError):
 
 
 class EngineDeadError(EngineError):
-    """The engine has stopped and takes no more work: it was closed, or it died."""
+    """The engine has stopped and takes no more work: it was closed, or it died.
+
+    Attributes:
+        restarted: the engine was isolated and is started again: this request alone is lost, and others are answered.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, restarted: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.restarted = restarted
 
 
 class ImageDecodeError(FastInferError):
@@ -126,5 +132,8 @@ class SchemaError(FastInferError, ValueError):
     """A JSON schema cannot be compiled, or a reply could not be made to satisfy it."""
 
 
-#: Errors after which all that follows would fail alike, so that one of them ends even what goes on after other errors.
-FATAL: Final = (EngineDeadError, EngineOutOfMemoryError, EngineUnavailableError)
+def ends_all(error: BaseException) -> bool:
+    """Whether all that follows would fail alike, so that it ends even what goes on after other errors."""
+    if isinstance(error, EngineDeadError):
+        return not error.restarted
+    return isinstance(error, (EngineOutOfMemoryError, EngineUnavailableError))

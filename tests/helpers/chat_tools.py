@@ -105,6 +105,8 @@ def config_for(model, **changes):
 class Reply:
     """A sink that keeps all it gets, and knows what must not come."""
 
+    whole = False
+
     def __init__(self, on_put=None):
         self.text, self.logprobs, self.deltas = "", [], 0
         self.outcome = self.error = None

@@ -21,6 +21,8 @@ Event = Union[Delta, Outcome, Exception]  # noqa: UP007
 class Collector:
     """Gathers a whole reply; :attr:`future` holds its deltas and outcome."""
 
+    whole = True
+
     def __init__(self) -> None:
         self.future: Answer[tuple[list[Delta], Outcome]] = Answer()
         self._deltas: list[Delta] = []
@@ -46,6 +48,8 @@ class Collector:
 
 class Events:
     """Hands a reply on as it comes, to another thread."""
+
+    whole = False
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -99,6 +103,8 @@ _WAKERS_LOCK = threading.Lock()
 
 class AsyncEvents:
     """Hands a reply on as it comes, to a coroutine of the running event loop."""
+
+    whole = False
 
     def __init__(self) -> None:
         self.arrived = asyncio.Event()

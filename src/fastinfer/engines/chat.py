@@ -166,7 +166,13 @@ class Outcome:
 
 
 class Sink(Protocol):
-    """Where a generation goes. Called by the engine's thread, which must never wait here."""
+    """Where a generation goes. Called by the engine's thread, which must never wait here.
+
+    Attributes:
+        whole: nobody sees the reply before it is complete. It may come in one go then, and be begun again.
+    """
+
+    whole: bool
 
     def put(self, delta: Delta) -> None:
         """More of the reply."""

@@ -92,7 +92,7 @@ def run(
         FastInferError: an argument makes no sense; the output is another configuration's, or of another job that is
             running; the journal is damaged; a file cannot be written. What was complete is kept.
         EngineDeadError: the engine ended; likewise EngineOutOfMemoryError and EngineUnavailableError. What was complete
-            is kept.
+            is kept. An isolated engine is started again, and what kills it is a row with this error among the others.
     """
     options = dict(
         using=using,

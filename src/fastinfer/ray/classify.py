@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.errors import FATAL
+from fastinfer.errors import ends_all
 from fastinfer.ray.columns import beside, values
 from fastinfer.ray.resources import within_actor
 
@@ -89,7 +89,7 @@ class Classify:
 
         rows = []
         async for result in self._classifier.aclassify_many(values(batch, self._column), errors="return"):
-            if isinstance(result.error, FATAL):
+            if result.error is not None and ends_all(result.error):
                 raise result.error
             rows.append(classification_row(result, timings=False, top=self._top))
         results = classification_table(rows, timings=False).drop_columns(["source"])

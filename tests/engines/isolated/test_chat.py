@@ -129,10 +129,33 @@ def test_a_reply_that_had_begun_fails_with_a_cause_and_those_that_had_not_are_gi
             with pytest.raises(EngineDeadError, match="SIGKILL") as failed:
                 list(stream)
             assert failed.value.hint
+            assert failed.value.restarted, "so that a job goes on"
             assert failed.value.__cause__ is not None
         for reply, other in zip(waiting, expected, strict=True):
             same(reply.result(60), other)
     assert llm._engine.pid != first
+
+
+@pytest.mark.parametrize("asks", ["chat", "achat", "chat_many"])
+def test_a_reply_that_is_waited_for_whole_is_begun_again(inside, llm, asks):
+    long = {"seed": 5, "max_tokens": 1500, "ignore_eos": True, "logprobs": 1}
+    ways = {
+        "chat": lambda engine: [engine.chat("hello", **long)],
+        "achat": lambda engine: [asyncio.run(engine.achat("hello", **long))],
+        "chat_many": lambda engine: list(engine.chat_many(["hello", "number 7"], **long)),
+    }
+
+    def predicted():
+        return llm.metrics()["llamacpp:tokens_predicted_total"]
+
+    expected, before = ways[asks](inside), predicted()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ways[asks], llm)
+        tools.eventually(lambda: predicted() > before + 20)
+        os.kill(llm._engine.pid, signal.SIGKILL)
+        for reply, other in zip(waiting.result(60), expected, strict=True):
+            same(reply, other)
+            assert [p.token for p in reply.logprobs] == [p.token for p in other.logprobs]
 
 
 def test_prompts_that_kill_the_engine_or_hang_it_fail_alone(open_deadly):

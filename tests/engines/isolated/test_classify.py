@@ -103,6 +103,30 @@ def test_an_image_that_kills_the_engine_fails_alone(open_engine, pixels, plain, 
         np.testing.assert_allclose(future.result(60).labels, expected[at % len(pixels)], atol=2e-3)
 
 
+def test_one_that_kills_its_group_is_found_out_and_fails_alone(open_engine, pixels, plain, task, expected):
+    engine = open_engine()
+    asked = task(engine)
+    harmful = plain(deadly.ABORT)
+    groups = [[pixels[0], pixels[1], pixels[2]], [pixels[3], harmful, pixels[4], harmful], [pixels[5], pixels[0]]]
+    first, second, third = [engine.submit_together(group, asked) for group in groups]
+    for future in (second[1], second[3]):
+        with pytest.raises(EngineDeadError, match="each of the 4 times that it computed this, the last time alone"):
+            future.result(60)
+    for future, at in zip([*first, second[0], second[2], *third], [0, 1, 2, 3, 4, 5, 0], strict=True):
+        np.testing.assert_allclose(future.result(60).labels, expected[at], atol=2e-3)
+    assert engine.submit(pixels[0], asked).result(60).labels is not None
+
+
+def test_no_place_in_memory_is_lost_to_a_group_that_was_split(open_engine, pixels, plain, task, monkeypatch):
+    monkeypatch.setattr(isolated_module, "_MOST_IMAGES", 4 * pixels[0].nbytes)
+    engine = open_engine()
+    asked = task(engine)
+    for future in engine.submit_together([pixels[0], plain(deadly.END), pixels[1], pixels[2]], asked):
+        assert isinstance(future.exception(60), (EngineDeadError, type(None)))
+    for future in engine.submit_together(pixels[:4], asked):
+        assert future.result(60).labels is not None
+
+
 @pytest.mark.parametrize("colour", [deadly.SLEEP, deadly.HOLD], ids=["sleeps", "holds the interpreter's lock"])
 def test_one_that_hangs_it_fails_alone_too_and_the_error_says_where_it_stood(
     open_engine, pixels, plain, task, expected, colour

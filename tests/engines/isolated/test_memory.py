@@ -60,3 +60,16 @@ def test_the_child_cannot_write_where_it_only_reads():
     assert seen[0] == 9
     arena.close()
     arena.close()
+
+
+def test_places_that_are_taken_at_once_are_all_taken_or_none_and_alone_may_be_more_than_the_most():
+    arena = Arena(3 * 4096)
+    both = arena.take_all([4096, 4096])
+    assert arena.take_all([4096, 4096]) is None
+    assert arena.take(4096) is not None, "nothing was taken of those"
+    for offset in both:
+        arena.give(offset)
+    assert arena.take_all([4096] * 4) is None
+    other = Arena(3 * 4096)
+    assert len(set(other.take_all([4096] * 4))) == 4
+    assert other.take(1) is None

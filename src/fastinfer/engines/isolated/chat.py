@@ -50,7 +50,7 @@ _GLANCE: Final = 2.0
 class IsolatedChatEngine(IsolatedEngine):
     """A :class:`fastinfer.engines.chat.ChatEngine` in another process, with the same replies and errors.
 
-    Where that process dies, it is started again. Requests of whose replies nothing has come yet are computed once more,
+    Where that process dies, it is started again. Requests of whose replies nobody has seen anything are computed again,
     at most three times (twice where it hung), the last time alone; the others fail with EngineDeadError.
 
     Args:
@@ -252,19 +252,21 @@ class _Chat(Request):
             # The clock is that of the machine, so the other process reads the same.
             "deadline": generation.deadline,
             "pictures": None if pictures is None else pictures.body(),
+            "whole": self._sink.whole,
         }
         text = generation.tokens if pictures is None else pictures.text
         return encode(body, np.ascontiguousarray(text, np.int32).tobytes())
 
     def take(self, body: dict[str, Any], blob: bytes) -> bool:
-        if "delta" in body:
+        for text, logprobs in body.get("deltas", ()):
             self._has_begun = True
-            self._sink.put(Delta(body["delta"], tuple(map(_logprob, body.get("logprobs", ())))))
-            return False
+            self._sink.put(Delta(text, tuple(map(_logprob, logprobs))))
         if "outcome" in body:
             self._sink.finish(Outcome(**body["outcome"]))
         elif "error" in body:
             self._sink.fail(read_failure(body["error"]))
+        elif "deltas" in body:
+            return False
         else:
             self._counters.cancelled += 1
             self._sink.fail(RequestCancelledError("The request was cancelled before it was begun."))

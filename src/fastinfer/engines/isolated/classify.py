@@ -8,6 +8,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from copy import copy
 from functools import partial
 from typing import Any, Final
 
@@ -159,14 +160,12 @@ class _Images(Request):
     def prepare(self) -> bool:
         if self._images is None:
             return True
+        arrays = [image.data if isinstance(image, PreparedImage) else image for image in self._images]
+        offsets = self._pixels.take_all([data.nbytes for data in arrays])
+        if offsets is None:
+            return False
         places: list[dict[str, Any]] = []
-        for image in self._images:
-            data = image.data if isinstance(image, PreparedImage) else image
-            offset = self._pixels.take(data.nbytes)
-            if offset is None:
-                for place in places:
-                    self._pixels.give(place["offset"])
-                return False
+        for image, data, offset in zip(self._images, arrays, offsets, strict=True):
             np.copyto(self._pixels.array(offset, data.shape, data.dtype), data)
             place = {"offset": offset, "shape": data.shape}
             if isinstance(image, PreparedImage):
@@ -243,6 +242,21 @@ class _Images(Request):
     @property
     def is_repeatable(self) -> bool:
         return True
+
+    def split(self) -> Sequence[_Images]:
+        left = sorted(self._left)
+        if len(left) < 2:
+            return ()
+        parts = []
+        for index in left:
+            part = copy(self)
+            part.futures, part._left = [self.futures[index]], {0}
+            part._places, part._rows = [self._places[index]], [self._rows[index]]
+            parts.append(part)
+        # Theirs is what is left, and is given back by them.
+        answered = [index for index in range(len(self.futures)) if index not in self._left]
+        self._places, self._rows = [self._places[i] for i in answered], [self._rows[i] for i in answered]
+        return parts
 
     def fail(self, error: Exception) -> None:
         for future in self.futures:

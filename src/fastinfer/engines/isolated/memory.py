@@ -8,6 +8,7 @@ import tempfile
 import threading
 from bisect import insort
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +26,7 @@ class Arena:
     """The parent's side: gives out places in the memory. Safe from any thread.
 
     Args:
-        most: bytes of all places together; one alone may be larger.
+        most: bytes of all places together; those that are taken at once may be larger while there are no others.
 
     Attributes:
         descriptor: to be inherited by the child.
@@ -48,23 +49,20 @@ class Arena:
 
         None where all places are taken and not ``always``, and where the memory was given back.
         """
+        places = self.take_all([size], always=always)
+        return None if places is None else places[0]
+
+    def take_all(self, sizes: Sequence[int], *, always: bool = False) -> list[int] | None:
+        """The offsets of places for several, all or none; otherwise :meth:`take`."""
         while self._returned:
             self.give(self._returned.popleft())
-        size = max(_GRAIN, -(-size // _GRAIN) * _GRAIN)
+        rounded = [max(_GRAIN, -(-size // _GRAIN) * _GRAIN) for size in sizes]
         with self._lock:
             if self.descriptor < 0:
                 return None
-            if self._used and self._used + size > self._most and not always:
+            if self._used and self._used + sum(rounded) > self._most and not always:
                 return None
-            for index, (offset, room) in enumerate(self._free):
-                if room >= size:
-                    self._free[index : index + 1] = [(offset + size, room - size)] if room > size else []
-                    break
-            else:
-                offset = self._grow(size)
-            self._taken[offset] = size
-            self._used += size
-            return offset
+            return [self._place(size) for size in rounded]
 
     def give(self, offset: int) -> None:
         """Give a place back; one that was given back already is none."""
@@ -93,6 +91,17 @@ class Arena:
                 os.close(self.descriptor)
                 self.descriptor = -1
                 self._map = None  # it has a descriptor of its own
+
+    def _place(self, size: int) -> int:
+        for index, (offset, room) in enumerate(self._free):
+            if room >= size:
+                self._free[index : index + 1] = [(offset + size, room - size)] if room > size else []
+                break
+        else:
+            offset = self._grow(size)
+        self._taken[offset] = size
+        self._used += size
+        return offset
 
     def _grow(self, size: int) -> int:
         start = self._capacity

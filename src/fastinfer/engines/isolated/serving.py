@@ -290,7 +290,7 @@ class ChatServer(Server[ChatEngine]):
             logprobs=body["logprobs"],
             deadline=body["deadline"],
         )
-        sink = _Sink(number, self, self._send, self._tickets)
+        sink = _Sink(number, self, self._send, self._tickets, whole=body["whole"])
         try:
             if pictures is not None:
                 placed = self._placed.pop(pictures["key"], None)
@@ -313,25 +313,28 @@ class ChatServer(Server[ChatEngine]):
 
 
 class _Sink:
-    """Sends a reply on as it comes."""
+    """Sends a reply on: as it comes, or whole."""
 
-    def __init__(self, number: int, server: ChatServer, send: Send, tickets: dict[int, Ticket]) -> None:
+    def __init__(self, number: int, server: ChatServer, send: Send, tickets: dict[int, Ticket], *, whole: bool) -> None:
         self._number, self._server, self._send, self._tickets = number, server, send, tickets
         self._is_over = False
+        self.whole = whole
+        #: What nobody would look at yet.
+        self._deltas: list[tuple[str, list[Any]]] = []
 
     def submitted(self) -> None:
         if self._is_over:  # before its ticket was there
             self._tickets.pop(self._number, None)
 
     def put(self, delta: Delta) -> None:
-        body: dict[str, Any] = {"id": self._number, "delta": delta.text}
-        if delta.logprobs:
-            body["logprobs"] = [[p.token, list(p.bytes), p.logprob, p.top] for p in delta.logprobs]
-        self._send(body)
+        self._deltas.append((delta.text, [[p.token, list(p.bytes), p.logprob, p.top] for p in delta.logprobs]))
+        if not self.whole:
+            self._send({"id": self._number, "deltas": self._deltas})
+            self._deltas = []
 
     def finish(self, outcome: Outcome) -> None:
         self._end()
-        self._send({"id": self._number, "outcome": asdict(outcome)})
+        self._send({"id": self._number, "deltas": self._deltas, "outcome": asdict(outcome)})
 
     def fail(self, error: Exception) -> None:
         self._end()

@@ -10,6 +10,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,6 +86,13 @@ class Request(ABC):
     @abstractmethod
     def is_repeatable(self) -> bool:
         """Nobody has seen any of its results, so that it may be computed once more."""
+
+    def split(self) -> Sequence[Request]:
+        """What it consists of, to find out what of it a process dies of; nothing where that is one thing.
+
+        It is over then, and its answers are theirs.
+        """
+        return ()
 
     @abstractmethod
     def fail(self, error: Exception) -> None:
@@ -431,6 +439,8 @@ class Supervisor:
             request.suspicion += _HUNG if hung else 1
             if request.is_repeatable and request.suspicion < _GIVEN_UP:
                 again.append(request)
+            elif request.is_repeatable and (parts := request.split()):
+                again += self._replaced(request, parts)
             else:
                 request.fail(_lost(cause, request))
                 self._finish(request)
@@ -439,6 +449,16 @@ class Supervisor:
             waiting = [*self._unsent, *again]
             self._unsent = deque(sorted(waiting, key=lambda r: (r.suspicion >= _ALONE, r.number)))
         return cause
+
+    def _replaced(self, request: Request, parts: Sequence[Request]) -> Sequence[Request]:
+        """Its parts, which are computed alone, in place of a request."""
+        with self._condition:
+            for part in parts:
+                part.number, part.deaths, part.suspicion = next(self._numbers), request.deaths, _ALONE
+                self._requests[part.number] = part
+                self._queued += part.is_queued
+        self._finish(request)
+        return parts
 
     def _fail_all(self, cause: BaseException | None) -> None:
         with self._condition:
@@ -480,6 +500,6 @@ def _lost(cause: FastInferError, request: Request) -> EngineDeadError:
         )
     else:
         message = f"The engine died while it computed this. {cause.message}"
-    error = EngineDeadError(message, hint="Others are not affected: the engine was started again.")
+    error = EngineDeadError(message, hint="Others are not affected: the engine was started again.", restarted=True)
     error.__cause__ = cause.__cause__ or cause
     return error
