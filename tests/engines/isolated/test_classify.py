@@ -117,6 +117,18 @@ def test_one_that_kills_its_group_is_found_out_and_fails_alone(open_engine, pixe
     assert engine.submit(pixels[0], asked).result(60).labels is not None
 
 
+def test_several_in_a_row_that_kill_it_are_no_reason_to_give_the_engine_up(open_engine, pixels, plain, task, expected):
+    engine = open_engine()
+    asked = task(engine)
+    futures = [engine.submit(image, asked) for image in [pixels[0], *[plain(deadly.END)] * 5, pixels[1]]]
+    for future in futures[1:-1]:
+        with pytest.raises(EngineDeadError, match="the last time alone") as failed:
+            future.result(60)
+        assert failed.value.restarted
+    for future, at in ((futures[0], 0), (futures[-1], 1)):
+        np.testing.assert_allclose(future.result(60).labels, expected[at], atol=2e-3)
+
+
 def test_no_place_in_memory_is_lost_to_a_group_that_was_split(open_engine, pixels, plain, task, monkeypatch):
     monkeypatch.setattr(isolated_module, "_MOST_IMAGES", 4 * pixels[0].nbytes)
     engine = open_engine()
@@ -143,7 +155,7 @@ def test_one_that_hangs_it_fails_alone_too_and_the_error_says_where_it_stood(
 
 
 def test_an_engine_that_dies_of_everything_is_dead_after_a_few_starts(open_engine, pixels, task):
-    engine = open_engine("dying_after_load")
+    engine = open_engine("dying_after_load", patience=Patience(load=60.0, close=5.0, back_off=(0.0,) * 3, alone=3))
     asked = task(engine)
     futures = [engine.submit(image, asked) for image in pixels]
     for future in futures:

@@ -17,6 +17,8 @@ __all__ = ["call"]
 
 
 class _Call(Request):
+    is_work = False
+
     def __init__(self, body: dict[str, Any], blob: bytes) -> None:
         super().__init__()
         self._body, self._blob = body, blob

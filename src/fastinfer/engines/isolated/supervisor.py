@@ -43,11 +43,14 @@ class Patience:
         load: opening the engine.
         close: the engine's own end, after which its process is ended by force.
         back_off: before each new start after one that answered nothing; after the last of them the engine is dead.
+        alone: deaths of a request that was computed alone are not counted among those, as such requests may come in
+            clusters; after so many in a row the engine is dead too.
     """
 
     load: float = 1800.0
     close: float = 30.0
     back_off: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0)
+    alone: int = 32
 
 
 class Request(ABC):
@@ -59,10 +62,12 @@ class Request(ABC):
         suspicion: how much this may be what they died of.
         is_over: it has had its last answer.
         is_queued: it counts as one of the queue's.
+        is_work: its answer shows that the engine does what it is for.
         deadline: ``time.monotonic()`` seconds at which it is too late even if no process runs, or None.
     """
 
     is_queued = False
+    is_work = True
     deadline: float | None = None
 
     def __init__(self) -> None:
@@ -130,7 +135,7 @@ class Supervisor:
         #: What every new process is told first.
         self._standing: dict[str, bytes] = {}
         self._process: EngineProcess | None = None
-        self._is_ready = self._hung = False
+        self._is_ready = self._hung = self._died_alone = False
         self._answered = self._queued = 0
         self._started: Answer[None] = Answer()
         #: Is called with what the process reports of itself.
@@ -236,11 +241,11 @@ class Supervisor:
     # The thread.
 
     def _run(self) -> None:
-        fruitless = 0
+        fruitless = alone = 0
         cause: BaseException | None = None
         try:
             while not self.life.closed and self.life.dead is None:
-                self._answered = 0
+                self._answered, self._died_alone = 0, False
                 cause = self._live()
                 if cause is None:
                     break
@@ -248,9 +253,14 @@ class Supervisor:
                     self._started.set_exception(cause)
                     self.life.dead = cause
                     break
-                fruitless = 0 if self._answered else fruitless + 1
-                if fruitless >= len(self._patience.back_off):
-                    _log.error("%s: its process died %d times in a row.", self.life.alias, fruitless)
+                if self._answered:
+                    fruitless = alone = 0
+                elif self._died_alone:
+                    alone += 1
+                else:
+                    fruitless += 1
+                if fruitless >= len(self._patience.back_off) or alone >= self._patience.alone:
+                    _log.error("%s: its process died %d times in a row.", self.life.alias, fruitless + alone)
                     self.life.dead = cause
                     break
                 _log.warning("%s: starting again. %s", self.life.alias, cause)
@@ -335,7 +345,7 @@ class Supervisor:
         if number is not None:
             request = self._sent.get(number)
             if request is not None and request.take(body, blob):
-                self._answered += 1
+                self._answered += request.is_work
                 self._finish(request)
         elif "ready" in body:
             self.facts = body["ready"]
@@ -433,6 +443,7 @@ class Supervisor:
         with self._condition:
             left = sorted(self._sent.values(), key=lambda request: request.number)
             self._sent.clear()
+        self._died_alone = len(left) == 1 and left[0].suspicion >= _ALONE
         again: list[Request] = []
         for request in left:
             request.deaths += 1
