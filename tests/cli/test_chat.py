@@ -64,17 +64,17 @@ def test_a_prompt_is_answered(run: Any, made: list[Any]) -> None:
     assert (result.exit_code, result.stdout) == (0, "Grüße an alle \n")
     assert result.stderr == f"{NOTE}3 tokens, {STATUS}\n"
     (model,) = made
-    assert (model.arguments, model.options) == (("embedded",), {"model": None})
+    assert (model.arguments, model.options) == (("embedded",), {"model": None, "isolate": None})
     assert model.asked == [([user("Grüße an alle")], {})]
     assert model.closed
 
 
 def test_options_are_passed_on(run: Any, made: list[Any]) -> None:
-    options = ["--preset", "balanced", "--model", "m.gguf", "--system", "Be kind."]
+    options = ["--preset", "balanced", "--model", "m.gguf", "--isolate", "--system", "Be kind."]
     result = run("chat", "hi", *options, "--max-tokens", "7", "--temperature", "0", "--seed", "3")
     assert result.exit_code == 0
     (model,) = made
-    assert (model.arguments, model.options) == (("balanced",), {"model": "m.gguf"})
+    assert (model.arguments, model.options) == (("balanced",), {"model": "m.gguf", "isolate": True})
     assert model.asked == [
         ([{"role": "system", "content": "Be kind."}, user("hi")], {"max_tokens": 7, "temperature": 0.0, "seed": 3})
     ]

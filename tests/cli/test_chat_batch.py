@@ -146,3 +146,12 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(run: Any, start: Any, s
     summary = json.loads(result.stdout)
     assert summary["reused"] > 0
     assert summary["reused"] + summary["computed"] == len(read()) == 150
+
+
+def test_the_engine_may_have_a_process_of_its_own(run: Any, small: list[str]) -> None:
+    asked = write("hello", "world")
+    assert run("chat", "--batch", asked, "-o", "apart.jsonl", "--isolate", "--seed", "1", *small).exit_code == 0
+    assert run("chat", "--batch", asked, "-o", "here.jsonl", "--seed", "1", *small).exit_code == 0
+    assert [line["response"]["body"]["choices"] for line in read("apart.jsonl")] == [
+        line["response"]["body"]["choices"] for line in read("here.jsonl")
+    ]

@@ -204,3 +204,13 @@ def test_a_terminal_is_no_image(on_terminal: Any) -> None:
     code, written = on_terminal(120, "classify", "-")
     assert code == 2
     assert "which is a terminal" in written
+
+
+def test_the_engine_may_have_a_process_of_its_own(run: Any, samples: Path) -> None:
+    apart, here = (
+        json.loads(run("classify", samples / "7.png", "--labels", "3,7", "--json", *more).stdout)
+        for more in (["--isolate"], [])
+    )
+    path = here["provenance"].pop("kernel_path")
+    assert apart["provenance"].pop("kernel_path") == f"{path}, in a process of its own"
+    assert apart["label"] == here["label"] == "7"

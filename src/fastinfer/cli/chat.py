@@ -15,7 +15,7 @@ from fastinfer.cli import output
 from fastinfer.cli.entry import INTERRUPTED
 from fastinfer.cli.inputs import STDIN
 from fastinfer.cli.job import Limit, OutputFile, Overwrite, RetryErrors, ShardOfJob, check_job_options, run_job
-from fastinfer.cli.options import Debug, Json
+from fastinfer.cli.options import Debug, Isolate, Json
 from fastinfer.cli.results import show_adjustments
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def chat(
     temperature: Annotated[float | None, typer.Option(min=0, help="0 for the likeliest words.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 2, help="For replies that can be repeated.")] = None,
     json: Json = False,
+    isolate: Isolate = False,
     batch: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +87,7 @@ def chat(
         asked = {
             "preset": preset,
             "model": model,
+            "isolate": isolate or None,
             "retry_errors": retry_errors,
             "limit": limit,
             "shard": shard,
@@ -102,7 +104,7 @@ def chat(
 
     import fastinfer
 
-    with fastinfer.llm(preset, model=model) as loaded:
+    with fastinfer.llm(preset, model=model, isolate=isolate or None) as loaded:
         if not json:
             show_adjustments(loaded.provenance)
         if question is not None:

@@ -12,7 +12,7 @@ import typer
 from fastinfer.cli import output
 from fastinfer.cli.inputs import STDIN, find_images, read_labels
 from fastinfer.cli.job import Limit, OutputFile, Overwrite, RetryErrors, ShardOfJob, check_job_options, run_job
-from fastinfer.cli.options import Debug, Json, Labels, LabelsFile
+from fastinfer.cli.options import Debug, Isolate, Json, Labels, LabelsFile
 from fastinfer.cli.results import COLUMNS, cells, record, show_adjustments
 
 __all__ = ["classify"]
@@ -36,6 +36,7 @@ def classify(
     ] = None,
     json: Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the engine needs other values.")] = False,
+    isolate: Isolate = False,
     output_file: OutputFile = None,
     retry_errors: RetryErrors = False,
     limit: Limit = None,
@@ -94,6 +95,7 @@ def classify(
             follow_links=follow_links,
             progress=not json and sys.stderr.isatty(),
             strict=strict,
+            isolate=isolate or None,
         )
         run_job(context, job, what="classified", as_json=json)
         return
@@ -102,7 +104,7 @@ def classify(
 
     from fastinfer.classify import classifier
 
-    with classifier(preset, labels=chosen, model=model, strict=strict) as loaded:
+    with classifier(preset, labels=chosen, model=model, strict=strict, isolate=isolate or None) as loaded:
         if not json:
             show_adjustments(loaded.provenance)
         results = loaded.classify_many(

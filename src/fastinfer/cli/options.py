@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Debug", "Json", "Labels", "LabelsFile", "PresetKind", "as_typed", "wants_traceback"]
+__all__ = ["Debug", "Isolate", "Json", "Labels", "LabelsFile", "PresetKind", "as_typed", "wants_traceback"]
 
 _KEY = "fastinfer.debug"
 
@@ -55,6 +55,13 @@ Labels = Annotated[
     typer.Option("--labels", "-l", metavar="A,B", help="Labels to choose from, separated by commas."),
 ]
 LabelsFile = Annotated[str | None, typer.Option(metavar="FILE", help="Labels to choose from, one a line, in UTF-8.")]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate",
+        help="Run the engine in a process of its own, which is started again where it dies.",
+    ),
+]
 Debug = Annotated[
     bool,
     typer.Option("--debug", callback=_remember, help="Show the traceback of errors; so does FASTINFER_TRACEBACK=1."),

@@ -86,7 +86,8 @@ def run(
             fails, and the others go on. Paths in a list are read wherever they lead.
         progress: show a bar, with what the job waits for.
         strict: raise PresetError where the engine would need a value other than the preset's.
-        **changes: parameters of the preset to change.
+        **changes: parameters of the preset to change; ``isolate``, ``step_timeout`` and ``load_timeout`` as for
+            :func:`fastinfer.classifier` or :func:`fastinfer.llm`.
 
     Raises:
         FastInferError: an argument makes no sense; the output is another configuration's, or of another job that is
