@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def test_a_job_of_prompts_loses_no_reply_to_the_death_of_its_engine(tmp_path: Pa
     lines = [
         {"custom_id": str(n), "method": "POST", "url": "/v1/chat/completions",
          "body": {"messages": [{"role": "user", "content": f"number {n}"}], "max_tokens": 60, "seed": n}}
-        for n in range(60)
+        for n in range(120)
     ]  # fmt: skip
     asked = tmp_path / "asked.jsonl"
     asked.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
@@ -73,18 +72,21 @@ def test_a_job_of_prompts_loses_no_reply_to_the_death_of_its_engine(tmp_path: Pa
         fastinfer.run(asked, tmp_path / "inside.jsonl", using=inside)
     with fastinfer.llm(model=model, isolate=True, **CHAT) as isolated:
         killed: list[int] = []
+        over = threading.Event()
 
         def kill() -> None:
-            while len(killed) < 2:
-                time.sleep(0.05)
+            while len(killed) < 2 and not over.wait(0.05):
                 if isolated.metrics()["llamacpp:requests_processing"] and isolated._engine.pid not in killed:
                     killed.append(isolated._engine.pid)
                     os.kill(killed[-1], signal.SIGKILL)
 
         killing = threading.Thread(target=kill)
         killing.start()
-        summary = fastinfer.run(asked, tmp_path / "isolated.jsonl", using=isolated)
-        killing.join(60)
+        try:
+            summary = fastinfer.run(asked, tmp_path / "isolated.jsonl", using=isolated)
+        finally:
+            over.set()
+            killing.join()
     assert len(killed) == 2
     assert not summary.errors
     texts = [
