@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from types import TracebackType
 from typing import Literal
 
@@ -19,8 +20,10 @@ from fastinfer.classify.admission import Admission
 from fastinfer.classify.groups import GroupedImages
 from fastinfer.classify.job import ClassifyJob, Stages
 from fastinfer.classify.labels import LabelSet, check_labels
+from fastinfer.classify.patience import Patience
+from fastinfer.classify.pending import PendingImage
 from fastinfer.classify.results import Classification
-from fastinfer.classify.stream import PendingImage, arun_images, run_images, start
+from fastinfer.classify.stream import arun_images, run_images, start
 from fastinfer.classify.tally import ImageTally
 from fastinfer.classify.tasks import build_task
 from fastinfer.engines.base import ClassifyEngine, GroupingEngine, Scores, Task
@@ -382,14 +385,18 @@ class Classifier:
         self, job: ClassifyJob, reproducible: bool, timeout: float | None = None
     ) -> tuple[Callable[[ImageSource], Pending[Classification]], Callable[[], None]]:
         """How the images of a stream are started, and what is to be done after the last one."""
+
+        def patience(image: ImageSource) -> Patience:
+            return Patience(timeout, partial(self._too_late, image, timeout))
+
         if not reproducible:
-            return (lambda image: PendingImage(self._pool, job, image, timeout, self._too_late)), lambda: None
+            return (lambda i: PendingImage(job, i, patience(i), start(self._pool, job, i))), lambda: None
         if self._groups is None:
             raise EngineError(
                 f"{self._provenance.engine} forms its batches itself: results cannot be had reproducible.",
                 hint="Leave reproducible out, or take a preset of llama.cpp.",
             )
-        grouped = GroupedImages(self._pool, job, self._groups.group_size, timeout, self._too_late)
+        grouped = GroupedImages(self._pool, job, self._groups.group_size, patience)
         return grouped.start, grouped.end
 
     def _check_open(self) -> None:

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Protocol, TypeAlias
 
-from fastinfer.classify.patience import Patience
+from fastinfer.classify.pending import ImageJob, Started
 from fastinfer.classify.results import Classification
 from fastinfer.engines.base import Scores
-from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
+from fastinfer.errors import EngineDeadError, FastInferError
 from fastinfer.images import ImageSource
 from fastinfer.interrupts import Deferral, submitted
 from fastinfer.ordered import Pending, run, run_async
 
-__all__ = ["Job", "PendingImage", "arun_images", "run_images", "start"]
+__all__ = ["Job", "arun_images", "run_images", "start"]
 
 #: Hands an image to the pool.
 _Take: TypeAlias = Callable[[ImageSource], Pending[Classification]]
 
 
-class Job(Protocol):
-    """What to do with each image."""
-
-    def check_process(self) -> None:
-        """Refuse to go on in a forked process, where nobody would ever answer, before any lock is taken."""
-        ...
-
-    def expect(self) -> None:
-        """An image was handed over, and is to be admitted."""
-        ...
+class Job(ImageJob, Protocol):
+    """What to do with each image, one at a time."""
 
     def admit(self, deadline: float | None) -> bool:
         """Wait for a place among the images in work; False where the deadline passes first."""
@@ -41,16 +32,8 @@ class Job(Protocol):
         """Take such a place without waiting; QueueFullError where there is none."""
         ...
 
-    def withdraw(self, *, admitted: bool) -> None:
-        """The image was taken back before it was started; gives the place back that it had."""
-        ...
-
     def start(self, image: ImageSource) -> tuple[Future[Scores], float]:
         """Decode and queue an image that has a place; the engine's future and the milliseconds it took."""
-        ...
-
-    def finish(self, image: ImageSource, scores: Scores, decode_ms: float) -> Classification:
-        """The result."""
         ...
 
     def failed(self, image: ImageSource, error: FastInferError) -> Classification:
@@ -58,10 +41,7 @@ class Job(Protocol):
         ...
 
 
-_Started = Future[tuple[Future[Scores], float]]
-
-
-def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool = True) -> _Started:
+def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool = True) -> Started:
     """Have an image decoded and queued by the pool; the future of what :meth:`Job.start` returns.
 
     Args:
@@ -79,74 +59,26 @@ def start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool 
         return _start(pool, job, image, wait=wait)
 
 
-def _start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool) -> _Started:
+def _start(pool: ThreadPoolExecutor, job: Job, image: ImageSource, *, wait: bool) -> Started:
     job.expect()
     if not wait:
         job.admit_now()
     try:
-        started = submitted(pool, partial(_start_admitted if wait else _start_at_once, job, image))
+        started = submitted(pool, partial(_start_admitted, job, image) if wait else partial(job.start, image))
         started.add_done_callback(lambda f: job.withdraw(admitted=not wait) if f.cancelled() else None)
         return started
     except RuntimeError as error:  # the pool was shut down: the classifier was closed, or the interpreter ends
         job.withdraw(admitted=not wait)
-        failed = _Started()
+        failed: Started = Future()
         dead = EngineDeadError("The classifier was closed before this image was classified.")
         dead.__cause__ = error
         failed.set_exception(dead)
         return failed
 
 
-def _start_at_once(job: Job, image: ImageSource) -> tuple[Future[Scores], float]:
-    return job.start(image)
-
-
 def _start_admitted(job: Job, image: ImageSource) -> tuple[Future[Scores], float]:
     job.admit(None)
     return job.start(image)
-
-
-class PendingImage:
-    """An image between input and output; see :class:`fastinfer.ordered.Pending`."""
-
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        job: Job,
-        image: ImageSource,
-        timeout: float | None,
-        late: Callable[[ImageSource, float | None], RequestTimeoutError],
-    ) -> None:
-        self._job, self._image = job, image
-        self._patience = Patience(timeout, partial(late, image, timeout))
-        self._started = start(pool, job, image)
-
-    def result(self) -> Classification:
-        """The result; waits for it."""
-        self._job.check_process()
-        scores, decode_ms = self._patience.answer(self._started, self.cancel)
-        return self._job.finish(self._image, self._patience.answer(scores, self.cancel), decode_ms)
-
-    async def aresult(self) -> Classification:
-        """The result; awaits it."""
-        self._job.check_process()
-        scores, decode_ms = await self._patience.aanswer(asyncio.wrap_future(self._started), self.cancel)
-        answer = await self._patience.aanswer(asyncio.wrap_future(scores), self.cancel)
-        return self._job.finish(self._image, answer, decode_ms)
-
-    def cancel(self) -> None:
-        """Take it back; nobody will wait for it."""
-        try:
-            self._job.check_process()
-        except EngineDeadError:
-            return  # it is the parent's
-        with Deferral():
-            if not self._started.cancel():
-                self._started.add_done_callback(_cancel_scores)
-
-
-def _cancel_scores(started: _Started) -> None:
-    if not started.cancelled() and started.exception() is None:
-        started.result()[0].cancel()
 
 
 def run_images(
