@@ -9,7 +9,8 @@ from typing import Any
 from fastinfer.engines.isolated.failures import read_failure
 from fastinfer.engines.isolated.messages import encode
 from fastinfer.engines.isolated.process import EngineProcess
-from fastinfer.engines.isolated.supervisor import Request, Supervisor
+from fastinfer.engines.isolated.request import Request
+from fastinfer.engines.isolated.supervisor import Supervisor
 from fastinfer.errors import RequestTimeoutError
 from fastinfer.interrupts import Answer, answer_of
 

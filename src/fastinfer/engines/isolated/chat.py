@@ -29,7 +29,8 @@ from fastinfer.engines.isolated.memory import Arena
 from fastinfer.engines.isolated.messages import encode
 from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.process import EngineProcess
-from fastinfer.engines.isolated.supervisor import Patience, Request, Supervisor
+from fastinfer.engines.isolated.request import Request
+from fastinfer.engines.isolated.supervisor import Patience, Supervisor
 from fastinfer.engines.isolated.vocabulary import IsolatedVocabulary
 from fastinfer.engines.llama.chat.counters import Counters, Occupancy
 from fastinfer.engines.tally import add_growth

@@ -22,7 +22,8 @@ from fastinfer.engines.isolated.memory import Arena
 from fastinfer.engines.isolated.messages import encode
 from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.process import EngineProcess
-from fastinfer.engines.isolated.supervisor import Patience, Request, Supervisor
+from fastinfer.engines.isolated.request import Request
+from fastinfer.engines.isolated.supervisor import Patience, Supervisor
 from fastinfer.errors import RequestCancelledError
 from fastinfer.images.prepared import EngineImage, ImagePreparation, PreparedImage
 from fastinfer.interrupts import Answer, Deferral

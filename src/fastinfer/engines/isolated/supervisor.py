@@ -8,29 +8,24 @@ import pickle
 import threading
 import time
 import weakref
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from fastinfer.engines.isolated.failures import EngineProcessError, read_failure
 from fastinfer.engines.isolated.messages import encode
 from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.process import EngineProcess
+from fastinfer.engines.isolated.request import Request
 from fastinfer.engines.lifeline import Lifeline, outlive
 from fastinfer.errors import EngineDeadError, FastInferError, RequestTimeoutError
 from fastinfer.interrupts import Answer, Deferral, answer_of
 
-__all__ = ["Patience", "Request", "Supervisor"]
+__all__ = ["Patience", "Supervisor"]
 
 _log = logging.getLogger(__name__)
 
-#: How suspicious a request has to be to be repeated alone, and to be given up. It becomes so by the deaths of processes
-#: that were computing it: by 1, and by 2 where the process hung, since each time costs as long as a step may take.
-_ALONE: Final = 2
-_GIVEN_UP: Final = 3
-_HUNG: Final = 2
 #: Seconds between looks at deadlines while no process answers, and while one does.
 _TICK, _LOOK = 0.1, 1.0
 
@@ -51,61 +46,6 @@ class Patience:
     close: float = 30.0
     back_off: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0, 15.0)
     alone: int = 32
-
-
-class Request(ABC):
-    """Something that the process is asked. Its methods but for :meth:`prepare` are for the supervisor's thread.
-
-    Attributes:
-        number: by which answers name it.
-        deaths: of processes that were computing this.
-        suspicion: how much this may be what they died of.
-        is_over: it has had its last answer.
-        is_queued: it counts as one of the queue's.
-        is_work: its answer shows that the engine does what it is for.
-        deadline: ``time.monotonic()`` seconds at which it is too late even if no process runs, or None.
-    """
-
-    is_queued = False
-    is_work = True
-    deadline: float | None = None
-
-    def __init__(self) -> None:
-        self.number = -1
-        self.deaths = self.suspicion = 0
-        self.is_over = False
-
-    @abstractmethod
-    def prepare(self) -> bool:
-        """Get ready to be sent; False where that has to wait for the end of others. Once it was True it stays so."""
-
-    @abstractmethod
-    def message(self, process: EngineProcess) -> bytes:
-        """What this process is sent."""
-
-    @abstractmethod
-    def take(self, body: dict[str, Any], blob: bytes) -> bool:
-        """An answer; returns whether it is the last one."""
-
-    @property
-    @abstractmethod
-    def is_repeatable(self) -> bool:
-        """Nobody has seen any of its results, so that it may be computed once more."""
-
-    def split(self) -> Sequence[Request]:
-        """What it consists of, to find out what of it a process dies of; nothing where that is one thing.
-
-        It is over then, and its answers are theirs.
-        """
-        return ()
-
-    @abstractmethod
-    def fail(self, error: Exception) -> None:
-        """There will be no answer."""
-
-    @abstractmethod
-    def release(self) -> None:
-        """It is over, in whatever way: give back what it holds. Called once."""
 
 
 class Supervisor:
@@ -385,7 +325,7 @@ class Supervisor:
         while self._unsent:
             request = self._unsent[0]
             # Who may be what kills the process is computed alone.
-            if self._sent and any(r.suspicion >= _ALONE for r in (request, *self._sent.values())):
+            if self._sent and any(r.is_suspect for r in (request, *self._sent.values())):
                 return
             if not request.is_over and not request.prepare():
                 return
@@ -443,29 +383,29 @@ class Supervisor:
         with self._condition:
             left = sorted(self._sent.values(), key=lambda request: request.number)
             self._sent.clear()
-        self._died_alone = len(left) == 1 and left[0].suspicion >= _ALONE
+        self._died_alone = len(left) == 1 and left[0].is_suspect
         again: list[Request] = []
         for request in left:
-            request.deaths += 1
-            request.suspicion += _HUNG if hung else 1
-            if request.is_repeatable and request.suspicion < _GIVEN_UP:
+            request.died(hung=hung)
+            if request.is_repeatable and not request.is_given_up:
                 again.append(request)
             elif request.is_repeatable and (parts := request.split()):
                 again += self._replaced(request, parts)
             else:
-                request.fail(_lost(cause, request))
+                request.fail(request.lost(cause))
                 self._finish(request)
         with self._condition:
             # The suspects last, so that others are not kept waiting by them.
             waiting = [*self._unsent, *again]
-            self._unsent = deque(sorted(waiting, key=lambda r: (r.suspicion >= _ALONE, r.number)))
+            self._unsent = deque(sorted(waiting, key=lambda r: (r.is_suspect, r.number)))
         return cause
 
     def _replaced(self, request: Request, parts: Sequence[Request]) -> Sequence[Request]:
         """Its parts, which are computed alone, in place of a request."""
         with self._condition:
             for part in parts:
-                part.number, part.deaths, part.suspicion = next(self._numbers), request.deaths, _ALONE
+                part.number = next(self._numbers)
+                part.suspect(request.deaths)
                 self._requests[part.number] = part
                 self._queued += part.is_queued
         self._finish(request)
@@ -500,17 +440,4 @@ def _log_level() -> int:
 def _dead(why: str, process: EngineProcess) -> EngineDeadError:
     error = EngineDeadError(f"The engine's process {why}.", hint="Its last lines are in this error's cause.")
     error.__cause__ = EngineProcessError(process.last_lines or "it has written nothing")
-    return error
-
-
-def _lost(cause: FastInferError, request: Request) -> EngineDeadError:
-    if request.suspicion >= _GIVEN_UP:
-        message = (
-            f"The engine died each of the {request.deaths} times that it computed this, the last time alone. "
-            f"{cause.message}"
-        )
-    else:
-        message = f"The engine died while it computed this. {cause.message}"
-    error = EngineDeadError(message, hint="Others are not affected: the engine was started again.", restarted=True)
-    error.__cause__ = cause.__cause__ or cause
     return error

@@ -31,9 +31,7 @@ from fastinfer.engines.llama.devices import placement, turn_cuda_graphs_off
 from fastinfer.engines.llama.model import LlamaModel
 from fastinfer.engines.llama.vocabulary import Vocabulary
 from fastinfer.engines.watchdog import Watch, told_again
-from fastinfer.errors import (
-    EngineDeadError,
-)
+from fastinfer.errors import EngineDeadError
 from fastinfer.interrupts import Deferral
 from fastinfer.provenance import Adjustment
 
