@@ -88,6 +88,17 @@ def is_told(error, fault):
     assert error.hint
 
 
+async def each_way_is_told(llm, fault, wanted, failed, asked, right):
+    """One call fails for each way to ask for a reply, which says so, and the next call is right."""
+    ways = each_chat(llm, PROMPTS[0], **asked)
+    for turn in range(1, 5):
+        wanted[0] = turn
+        way, reply = await anext(ways)
+        assert len(failed) == turn, way
+        is_told(reply, fault)
+        assert Replied.of(llm.chat(PROMPTS[0], **asked)) == right
+
+
 @pytest.mark.parametrize(**rows(PASSING))
 async def test_what_ran_fails_whichever_way_it_was_asked_and_the_next_call_is_right(
     fault, llm, asked, whole, monkeypatch
@@ -98,13 +109,7 @@ async def test_what_ran_fails_whichever_way_it_was_asked_and_the_next_call_is_ri
         return failed < wanted[0]
 
     failed = fail_calls(monkeypatch, now, fault.inject)
-    ways = each_chat(llm, PROMPTS[0], **asked)
-    for turn in range(1, 5):
-        wanted[0] = turn
-        way, reply = await anext(ways)
-        assert len(failed) == turn, way
-        is_told(reply, fault)
-        assert Replied.of(llm.chat(PROMPTS[0], **asked)) == whole[0]
+    await each_way_is_told(llm, fault, wanted, failed, asked, whole[0])
     several = all_chats(llm, PROMPTS, **asked)
     for _ in range(5):
         # Refused a batch of several, the engine tries each alone; so all that they can be refused for is refused.
@@ -135,13 +140,7 @@ async def test_numbers_that_are_none_are_an_error_and_no_reply(fault, open_llm, 
 
     wanted = [0]
     failed = fail_calls(monkeypatch, lambda _, failed: failed < wanted[0], garbage)
-    ways = each_chat(own, PROMPTS[0], **asked)
-    for turn in range(1, 5):
-        wanted[0] = turn
-        way, reply = await anext(ways)
-        assert len(failed) == turn, way
-        is_told(reply, fault)
-        assert Replied.of(own.chat(PROMPTS[0], **asked)) == whole[0]
+    await each_way_is_told(own, fault, wanted, failed, asked, whole[0])
 
 
 @pytest.mark.parametrize(**rows(FATAL))
