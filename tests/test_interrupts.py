@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
@@ -11,7 +12,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import pytest
 
-from fastinfer.interrupts import Answer, Deferral, answer_of, heeded, press_again, submitted
+from fastinfer.chat.delivery import Events
+from fastinfer.interrupts import Answer, Deferral, answer_of, heeded, press_again, slices, submitted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
 
@@ -101,6 +103,18 @@ def test_in_other_threads_nothing_changes():
     assert seen == [(signal.default_int_handler, 3.0)]
 
 
+def test_a_wait_in_slices_takes_as_long_as_asked():
+    assert list(slices(0)) == [0]
+    assert list(slices(-1)) == [0]
+    began, waited = time.monotonic(), 0
+    for seconds in slices(0.12):
+        assert 0 <= seconds <= 0.05
+        time.sleep(seconds)
+        waited += 1
+    assert waited >= 3
+    assert time.monotonic() - began >= 0.12
+
+
 def test_an_answer_is_waited_for_and_its_error_raised():
     future: Future[int] = Future()
     with pytest.raises(FutureTimeoutError):
@@ -112,6 +126,19 @@ def test_an_answer_is_waited_for_and_its_error_raised():
     failed.set_exception(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         answer_of(failed, 1)
+
+
+@pytest.mark.parametrize("left", [30.0, None])
+@pytest.mark.parametrize("wait", [lambda left: answer_of(Future(), left), lambda left: Events().next(left)])
+def test_what_comes_just_before_a_wait_ends_it_all_the_same(wait, left):
+    # As a signal that the system delivers when Python has last looked for one, and does not wait yet.
+    threading.Timer(0.1, _thread.interrupt_main).start()
+    rescue = threading.Timer(20, press_again)
+    rescue.start()
+    with pytest.raises(KeyboardInterrupt):
+        wait(left)
+    assert not rescue.finished.is_set()
+    rescue.cancel()
 
 
 @pytest.mark.parametrize("call", [Future.cancel, Future.done, lambda answer: answer.add_done_callback(print)])

@@ -4,6 +4,7 @@ Python raises KeyboardInterrupt in whatever Python code the main thread runs nex
 library, a finaliser or a callback of a weak reference, there is nobody to raise it to: Python reports it and goes on.
 Where it is the code that enters a ``threading.Condition``, the lock is taken and nobody will ever give it back, and
 conditions are in every Future and every pool of threads: an engine's thread that wants the lock then waits for ever.
+And where it comes after Python last looked for it and before the system waits, the wait goes on to its end.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-__all__ = ["Answer", "Deferral", "answer_of", "heeded", "press_again", "submitted"]
+__all__ = ["Answer", "Deferral", "answer_of", "heeded", "press_again", "slices", "submitted"]
 
 Result = TypeVar("Result")
 
-#: Seconds that a wait within a deferral may take before Ctrl-C is looked for.
+#: Seconds that the main thread waits at most before Ctrl-C is looked for.
 _SLICE: Final = 0.05
 #: Seconds until an interrupt that was lost is pressed again: whatever lost it is over by then, as a rule.
 _AGAIN: Final = 0.02
@@ -31,6 +32,27 @@ _AGAIN: Final = 0.02
 
 def _in_main_thread() -> bool:
     return threading.get_ident() == threading.main_thread().ident
+
+
+def slices(timeout: float | None) -> Iterator[float]:
+    """The seconds of a wait, in pieces after each of which Ctrl-C is looked for; in one piece in other threads.
+
+    Python overlooks an interrupt that comes just before the system begins to wait, and Windows does not wake a thread
+    that waits for a lock: a wait for minutes would go on for minutes.
+
+    Args:
+        timeout: seconds in all; None goes on for ever.
+    """
+    longest = _SLICE if _in_main_thread() else threading.TIMEOUT_MAX
+    if timeout is None:
+        while True:
+            yield longest
+    end = time.monotonic() + timeout
+    while True:
+        left = max(0.0, end - time.monotonic())
+        yield min(left, longest)
+        if left <= longest:
+            return
 
 
 class Deferral:
@@ -172,7 +194,7 @@ def answer_of(future: Future[Result], timeout: float | None = None) -> Result:
     with Deferral():
         future.add_done_callback(lambda _: over.release())
     # A lock itself is entered or not, whenever Ctrl-C comes.
-    if not over.acquire(timeout=-1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+    if not any(over.acquire(timeout=seconds) for seconds in slices(timeout)):
         raise FutureTimeoutError
     with Deferral():
         return future.result()

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastinfer.chat.results import ChatTimings, Piece, Reply, Usage
 from fastinfer.errors import EngineDeadError, PromptTooLongError
+from fastinfer.interrupts import slices
 from fastinfer.provenance import Adjustment, Provenance
 
 PROVENANCE = Provenance(
@@ -107,7 +108,8 @@ class StandIn:
         for word in text.split(" "):
             if word == "wait":
                 yield Piece("waiting")
-                time.sleep(60)
+                for seconds in slices(60):
+                    time.sleep(seconds)
             if word == "stop":
                 raise KeyboardInterrupt
             yield Piece(f"{word} ")

@@ -8,10 +8,11 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from typing import Union
 
 from fastinfer.engines.chat import Delta, Outcome
-from fastinfer.interrupts import Answer
+from fastinfer.interrupts import Answer, slices
 
 __all__ = ["AsyncEvents", "Collector", "Event", "Events"]
 
@@ -61,7 +62,10 @@ class Events:
         Raises:
             queue.Empty: there was none within ``timeout`` seconds.
         """
-        return self._queue.get(timeout=timeout)
+        for seconds in slices(timeout):
+            with suppress(queue.Empty):
+                return self._queue.get(timeout=seconds)
+        raise queue.Empty
 
 
 class _Waker:

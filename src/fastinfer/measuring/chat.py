@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastinfer.errors import FastInferError, MessageError
-from fastinfer.interrupts import heeded
+from fastinfer.interrupts import answer_of, heeded
 from fastinfer.measuring.figures import Figures, load_text, percentile
 from fastinfer.measuring.memory import PeakMemory
 
@@ -87,7 +87,7 @@ def measure_chat(
         with ThreadPoolExecutor(clients, thread_name_prefix="fastinfer-client") as pool:
             pending = [pool.submit(ask, number) for number in range(items or len(prompts))]
             try:
-                answered = [noted for future in pending if (noted := future.result()) is not None]
+                answered = [noted for future in pending if (noted := answer_of(future)) is not None]
             except BaseException:
                 # Ctrl-C, mostly: those who ask stop with their next piece, those who would have asked do not.
                 over.set()

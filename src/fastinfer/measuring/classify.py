@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from fastinfer.errors import FastInferError, ImageDecodeError
-from fastinfer.interrupts import heeded
+from fastinfer.interrupts import answer_of, heeded
 from fastinfer.measuring.figures import Figures, load_text, percentile
 from fastinfer.measuring.memory import PeakMemory
 
@@ -127,7 +127,7 @@ class _Run:
             running = [pool.submit(client) for _ in range(clients)]
             try:
                 for future in running:
-                    future.result()
+                    answer_of(future)
             finally:
                 over.set()
 
