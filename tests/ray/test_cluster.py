@@ -14,7 +14,7 @@ from PIL import Image
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra ray brings it"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(450),
 ]
 
 #: In a process of its own, because Ray warns and starts threads that outlive it.
@@ -67,7 +67,7 @@ def test_two_actors_share_the_images_and_errors_are_rows(
     for number in range(36):
         draw(("circle", "square")[number % 2], "red", size=64 + number).save(folder / f"{number:02}.png")
     (folder / "broken.png").write_bytes(b"no image")
-    done = run_python(PROGRAM, str(folder), str(babbler), str(tmp_path / "out.json"), timeout=150)
+    done = run_python(PROGRAM, str(folder), str(babbler), str(tmp_path / "out.json"), timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, list[dict[str, Any]]] = json.loads((tmp_path / "out.json").read_text())
     rows = {Path(row["path"]).name: row for row in found["rows"]}

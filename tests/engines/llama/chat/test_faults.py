@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import threading
 
 import pytest
 
@@ -230,15 +231,17 @@ def test_a_failure_in_one_half_of_a_divided_batch_leaves_the_loop_in_order(open_
 def test_an_exception_out_of_llama_cpp_ends_the_engine_and_everyone_is_told_why(open_engine, monkeypatch, caplog):
     engine = open_engine(parallel=2)
     cause = OSError("exception: access violation")
-    begun = []
-    replies = []
+    sent = threading.Event()
 
     def choose(call, batch):
-        begun.append(call)
-        return cause if call > 10 else None
+        if call <= 10:
+            return None
+        sent.wait(30)
+        return cause
 
     Faults(monkeypatch, choose)
     replies = [send(engine, request_for(some_tokens(10, seed=s), sampling=LONG, max_tokens=500)) for s in range(6)]
+    sent.set()
     for reply in replies:
         with pytest.raises(EngineDeadError) as caught:
             reply.wait()
@@ -261,8 +264,6 @@ def test_an_exception_out_of_llama_cpp_ends_the_engine_and_everyone_is_told_why(
 
 
 def test_who_waits_for_a_place_in_the_queue_is_told_that_the_engine_died(open_engine, monkeypatch):
-    import threading
-
     engine = open_engine(parallel=1, max_queue=0)
     go = threading.Event()
 
