@@ -132,8 +132,19 @@ class SchemaError(FastInferError, ValueError):
     """A JSON schema cannot be compiled, or a reply could not be made to satisfy it."""
 
 
-def ends_all(error: BaseException) -> bool:
-    """Whether all that follows would fail alike, so that it ends even what goes on after other errors."""
+def raise_if_fatal(error: FastInferError | None) -> None:
+    """Raise an error after which all that follows would fail alike, so that it ends what goes on after other errors.
+
+    Args:
+        error: of a result; None does nothing.
+
+    Raises:
+        EngineDeadError: it is one, and the engine was not started again.
+        EngineOutOfMemoryError: it is one.
+        EngineUnavailableError: it is one.
+    """
     if isinstance(error, EngineDeadError):
-        return not error.restarted
-    return isinstance(error, (EngineOutOfMemoryError, EngineUnavailableError))
+        if not error.restarted:
+            raise error
+    elif isinstance(error, (EngineOutOfMemoryError, EngineUnavailableError)):
+        raise error

@@ -10,6 +10,7 @@ And where it comes after Python last looked for it and before the system waits, 
 from __future__ import annotations
 
 import _thread
+import math
 import signal
 import sys
 import threading
@@ -44,10 +45,7 @@ def slices(timeout: float | None) -> Iterator[float]:
         timeout: seconds in all; None goes on for ever.
     """
     longest = _SLICE if _in_main_thread() else threading.TIMEOUT_MAX
-    if timeout is None:
-        while True:
-            yield longest
-    end = time.monotonic() + timeout
+    end = math.inf if timeout is None else time.monotonic() + timeout
     while True:
         left = max(0.0, end - time.monotonic())
         yield min(left, longest)

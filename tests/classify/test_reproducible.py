@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from beside import beside
 from fastinfer.errors import EngineDeadError, ImageDecodeError
 
 Pictures = list[Image.Image]
@@ -44,21 +44,10 @@ def test_again_they_are_equal_to_the_last_bit(shared: Any, many: Pictures, expec
 
 
 def test_other_work_beside_them_changes_nothing(shared: Any, many: Pictures, expected: list[dict[str, float]]) -> None:
-    stop = threading.Event()
-
-    def disturb() -> None:
-        chance = random.Random(1)
-        while not stop.is_set():
-            list(shared.classify_many(chance.choices(many, k=chance.randint(1, 9))))
-
-    beside = threading.Thread(target=disturb)
-    beside.start()
-    try:
+    chance = random.Random(1)
+    with beside(lambda: list(shared.classify_many(chance.choices(many, k=chance.randint(1, 9))))):
         for _ in range(3):
             assert shares(shared.classify_many(many, reproducible=True)) == expected
-    finally:
-        stop.set()
-        beside.join()
 
 
 def test_another_number_of_workers_and_threads_changes_nothing(

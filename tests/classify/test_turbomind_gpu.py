@@ -23,6 +23,7 @@ import pytest
 from PIL import Image, ImageFile
 
 import fastinfer
+from beside import beside
 from fastinfer.engines.turbomind.memory import memory_need
 from fastinfer.engines.turbomind.settings import effective_settings
 from fastinfer.errors import (
@@ -243,25 +244,14 @@ def test_a_prompt_that_is_too_long_names_tokens_and_limit(checkpoint, pictures):
 def test_callers_beyond_the_limit_wait_or_are_told(checkpoint, pictures):
     with fastinfer.classifier("prod", labels=LABELS, model=checkpoint, max_concurrent_requests=2, **SMALL) as narrow:
         assert len(list(narrow.classify_many(pictures))) == len(pictures)
-        stop = threading.Event()
-
-        def busy():
-            while not stop.is_set():
-                narrow.classify(pictures[0])
-
-        workers = [threading.Thread(target=busy) for _ in range(6)]
-        for worker in workers:
-            worker.start()
         refused = 0
         deadline = time.monotonic() + 20
-        while not refused and time.monotonic() < deadline:
-            try:
-                narrow.classify(pictures[1], wait=False)
-            except QueueFullError:
-                refused += 1
-        stop.set()
-        for worker in workers:
-            worker.join()
+        with beside(lambda: narrow.classify(pictures[0]), threads=6):
+            while not refused and time.monotonic() < deadline:
+                try:
+                    narrow.classify(pictures[1], wait=False)
+                except QueueFullError:
+                    refused += 1
         assert refused
         assert narrow.classify(pictures[1], wait=False).label is not None
 

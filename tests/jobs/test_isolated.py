@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from PIL import Image
 
 import fastinfer
 import tiny_chat as tiny
+from beside import beside
 from deadly_engines import ABORT
 from fastinfer.engines.isolated.opener import Opener
 
@@ -72,21 +73,17 @@ def test_a_job_of_prompts_loses_no_reply_to_the_death_of_its_engine(tmp_path: Pa
         fastinfer.run(asked, tmp_path / "inside.jsonl", using=inside)
     with fastinfer.llm(model=model, isolate=True, **CHAT) as isolated:
         killed: list[int] = []
-        over = threading.Event()
 
         def kill() -> None:
-            while len(killed) < 2 and not over.wait(0.05):
-                if isolated.metrics()["llamacpp:requests_processing"] and isolated._engine.pid not in killed:
-                    killed.append(isolated._engine.pid)
-                    os.kill(killed[-1], signal.SIGKILL)
+            time.sleep(0.05)
+            if len(killed) < 2 and isolated.metrics()["llamacpp:requests_processing"]:
+                pid = isolated._engine.pid
+                if pid not in killed:
+                    killed.append(pid)
+                    os.kill(pid, signal.SIGKILL)
 
-        killing = threading.Thread(target=kill)
-        killing.start()
-        try:
+        with beside(kill):
             summary = fastinfer.run(asked, tmp_path / "isolated.jsonl", using=isolated)
-        finally:
-            over.set()
-            killing.join()
     assert len(killed) == 2
     assert not summary.errors
     texts = [

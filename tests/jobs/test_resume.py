@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 import fastinfer
+from beside import beside
 from fastinfer.errors import EngineDeadError
 from fastinfer.jobs.progress import Progress
 
@@ -159,17 +159,6 @@ def test_errors_are_computed_again_only_when_asked(engine: Any, many: Path, tmp_
 
 def test_an_engine_in_use_by_others_gives_the_same_bytes(engine: Any, many: Path, tmp_path: Path) -> None:
     alone = fastinfer.run(many, tmp_path / "alone.jsonl", using=engine)
-    stop = threading.Event()
-
-    def disturb() -> None:
-        while not stop.is_set():
-            engine.classify(many / "01.png")
-
-    other = threading.Thread(target=disturb)
-    other.start()
-    try:
+    with beside(lambda: engine.classify(many / "01.png")):
         disturbed = fastinfer.run(many, tmp_path / "disturbed.jsonl", using=engine)
-    finally:
-        stop.set()
-        other.join()
     assert alone.output.read_bytes() == disturbed.output.read_bytes()

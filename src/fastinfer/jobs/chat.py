@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastinfer.chat.options import ChatOptions
 from fastinfer.chat.request import ChatRequest
-from fastinfer.errors import FastInferError, MessageError, RequestTimeoutError, SchemaError, ends_all
+from fastinfer.errors import FastInferError, MessageError, RequestTimeoutError, SchemaError, raise_if_fatal
 from fastinfer.jobs.configuration import configuration
 from fastinfer.jobs.openai_batch import (
     Batch,
@@ -110,8 +110,7 @@ class ChatWork:
 
         self._engine_ms, self._prefill_ms = self._times()
         for reply in self._llm.chat_many(requests(), errors="return"):
-            if reply.error is not None and ends_all(reply.error):
-                raise reply.error
+            raise_if_fatal(reply.error)
             yield Computed(self._outcome(asked.popleft(), reply), self._cost(reply))
 
     def finish(self, place: int, row: dict[str, Any]) -> dict[str, Any]:

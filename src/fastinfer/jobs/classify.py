@@ -10,7 +10,7 @@ from typing import Any
 from fastinfer.classify.classifier import Classifier
 from fastinfer.classify.finishing import failed
 from fastinfer.classify.results import Classification
-from fastinfer.errors import FastInferError, ends_all
+from fastinfer.errors import FastInferError, raise_if_fatal
 from fastinfer.jobs.configuration import Configuration, configuration
 from fastinfer.jobs.items import Files, read_ahead
 from fastinfer.jobs.work import Computed, Cost, Entry, Known, Outcome
@@ -70,8 +70,7 @@ class ClassifyWork:
             payloads, labels=self._labels, errors="return", reproducible=self._reproducible
         )
         for result in results:
-            if result.error is not None and ends_all(result.error):
-                raise result.error
+            raise_if_fatal(result.error)
             yield Computed(self._outcome(result), _cost(result))
 
     def finish(self, place: int, row: dict[str, Any]) -> dict[str, Any]:

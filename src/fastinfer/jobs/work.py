@@ -161,7 +161,7 @@ class Work(Protocol[Payload]):
         An item that fails has an outcome with ``error`` set.
 
         Raises:
-            FastInferError: one that :func:`fastinfer.errors.ends_all`; the job ends with it.
+            FastInferError: one that :func:`fastinfer.errors.raise_if_fatal` raises; the job ends with it.
         """
         ...
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.errors import ends_all
+from fastinfer.errors import raise_if_fatal
 from fastinfer.ray.columns import beside, values
 from fastinfer.ray.resources import within_actor
 
@@ -83,8 +83,7 @@ class Chat:
         conversations = [_conversation(value) for value in values(batch, self._column)]
         rows = []
         async for reply in self._llm.achat_many(conversations, errors="return", **self._options):
-            if reply.error is not None and ends_all(reply.error):
-                raise reply.error
+            raise_if_fatal(reply.error)
             rows.append(reply_row(reply))
         return beside(batch, table(rows, reply_schema()), prefix=self._prefix, leave_out=None)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastinfer.errors import ends_all
+from fastinfer.errors import raise_if_fatal
 from fastinfer.ray.columns import beside, values
 from fastinfer.ray.resources import within_actor
 
@@ -89,8 +89,7 @@ class Classify:
 
         rows = []
         async for result in self._classifier.aclassify_many(values(batch, self._column), errors="return"):
-            if result.error is not None and ends_all(result.error):
-                raise result.error
+            raise_if_fatal(result.error)
             rows.append(classification_row(result, timings=False, top=self._top))
         results = classification_table(rows, timings=False).drop_columns(["source"])
         return beside(batch, results, prefix=self._prefix, leave_out=None if self._keep else self._column)
