@@ -244,6 +244,8 @@ async def test_a_timeout_holds_while_the_queue_is_full(fresh, long):
     (reply,) = [r async for r in llm.achat_many(["hello"], timeout=0.1, errors="return")]
     assert isinstance(reply.error, TimeoutError)
     assert time.monotonic() - begun < 5
+    (same,) = llm.chat_many(["hello"], timeout=0.1, errors="return")
+    assert str(same.error) == str(reply.error)
     waiting.close()
     running.close()
 

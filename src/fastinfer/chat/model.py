@@ -15,13 +15,14 @@ from typing_extensions import Unpack
 from fastinfer.chat.delivery import AsyncEvents, Collector, Events
 from fastinfer.chat.exchange import Exchange, generation_for
 from fastinfer.chat.options import ChatOptions, Settings, read_options
-from fastinfer.chat.pending import PendingChat, late, patience
+from fastinfer.chat.pending import PendingChat, patience
 from fastinfer.chat.pictures import holds_images, load_pictures
 from fastinfer.chat.request import ChatRequest
 from fastinfer.chat.results import Reply
 from fastinfer.chat.slots import Metrics, Slots
 from fastinfer.chat.streams import AsyncChatStream, ChatStream
 from fastinfer.engines.chat import ChatEngine, Generation
+from fastinfer.engines.chat_refusals import queue_too_slow
 from fastinfer.errors import FastInferError, MessageError, QueueFullError
 from fastinfer.ordered import check_errors, run, run_async
 from fastinfer.preset_library import Preset
@@ -178,7 +179,7 @@ class LLM:
                         return self._submit(exchange, generation, own)
                     except QueueFullError:
                         if generation.deadline is not None and generation.deadline < time.monotonic():
-                            raise late() from None
+                            raise queue_too_slow() from None
                         await asyncio.sleep(_RETRY)
 
         return run_async(

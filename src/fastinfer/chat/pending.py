@@ -13,7 +13,7 @@ from fastinfer.engines.chat import Ticket
 from fastinfer.errors import FastInferError, RequestTimeoutError
 from fastinfer.interrupts import answer_of
 
-__all__ = ["Engine", "PendingChat", "hung", "late", "patience"]
+__all__ = ["Engine", "PendingChat", "hung", "patience"]
 
 #: Seconds beyond a request's timeout after which an engine that does not answer counts as hung.
 _GRACE = 10.0
@@ -37,13 +37,6 @@ def hung(wait: float | None) -> RequestTimeoutError:
     return RequestTimeoutError(
         f"The engine has not answered for {wait or 0:g} seconds.",
         hint="It may hang: close it and create a new one.",
-    )
-
-
-def late() -> RequestTimeoutError:
-    """The error for a request that found no room in the queue in its time."""
-    return RequestTimeoutError(
-        "The request ran out of time while it waited for room in the queue.", hint="Raise timeout, or send fewer."
     )
 
 
