@@ -50,6 +50,18 @@ def save(name: str, command: str, figures: dict[str, object], out: Path | None =
     print(text)
 
 
+def parameters(given: Sequence[str]) -> dict[str, Any]:
+    """``["n_ctx=4096", "enable_prefix_caching=false"]`` as keyword arguments; what is no JSON is text."""
+    found = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median with the lowest and highest value."""
     return {"median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}

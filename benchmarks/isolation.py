@@ -23,7 +23,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from common import save, spread
+from common import parameters, save, spread
 
 import fastinfer
 from fastinfer.images.folder import images_below
@@ -134,13 +134,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="tokens of a reply")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--times", type=int, default=15, help="requests of a round that are timed alone")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="a parameter of the preset")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the preset")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    options: dict[str, Any] = {} if arguments.model is None else {"model": arguments.model}
-    for given in arguments.set:
-        name, _, value = given.partition("=")
-        options[name] = value if not value.replace(".", "").isdigit() else float(value) if "." in value else int(value)
+    options = ({} if arguments.model is None else {"model": arguments.model}) | parameters(arguments.set)
     figures = {"classify": classify, "chat": chat}[arguments.kind](arguments, options)
     command = f"python benchmarks/isolation.py {arguments.kind}"
     for name in ("preset", "work", "tokens", "rounds", "times"):

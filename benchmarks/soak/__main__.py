@@ -29,7 +29,7 @@ from typing import Any
 import fastinfer
 from fastinfer.errors import FastInferError
 
-from ..common import save
+from ..common import parameters, save
 from . import chats, chatting, classifying, pictures
 from .growth import Sampler, footing, growth, reading
 from .ledger import Ledger
@@ -55,6 +55,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--chat", default="embedded", metavar="PRESET", help="the chat preset")
     parser.add_argument("--chat-model", help="its model; else the preset's own, the extra embedded-chat for embedded")
     parser.add_argument("--chat-template", help="a Jinja file; else the model's own, or for embedded one with tools")
+    parser.add_argument("--classify-set", action="append", default=[], metavar="NAME=VALUE", help="of its preset")
     parser.add_argument("--threads", type=int, help="n_threads of both, 1 beside other work; else the presets'")
     parser.add_argument("--only", choices=WAYS, help="leave the other engine at rest, to see which of them grows")
     parser.add_argument("--isolate", action="store_true", help="engines in processes of their own")
@@ -77,7 +78,8 @@ def engines(a: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
         apart["n_threads"] = a.threads
     with ExitStack() as stack:
         labels = list(pictures.LABELS[0])
-        classifier = fastinfer.classifier(a.classify, model=a.classify_model, labels=labels, **apart)
+        own = parameters(a.classify_set)
+        classifier = fastinfer.classifier(a.classify, model=a.classify_model, labels=labels, **apart, **own)
         stack.callback(classifier.close)
         llm = fastinfer.llm(a.chat, model=a.chat_model, **spoken, **apart)
         stack.callback(llm.close)
@@ -150,6 +152,7 @@ def soak(a: argparse.Namespace) -> dict[str, Any]:
         **figures,
         "settings": {
             "minutes": a.minutes,
+            "classify_set": parameters(a.classify_set),
             "tolerance": tolerance,
             "gap": a.gap,
             "callers": len(ways),
