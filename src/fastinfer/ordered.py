@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, Protocol, TypeVar
 
-from fastinfer.errors import FastInferError
+from fastinfer.errors import EngineError, FastInferError
 from fastinfer.interrupts import Deferral, press_again
 
 __all__ = ["Pending", "check_errors", "run", "run_async"]
@@ -40,6 +40,20 @@ def check_errors(errors: str) -> None:
     """Refuse a value of ``errors`` that is neither of the two."""
     if errors not in ("raise", "return"):
         raise ValueError(f'errors must be "raise" or "return", not {errors!r}')
+
+
+def _let_go(error: FastInferError) -> FastInferError:
+    """An error without the frames it came through: as long as its result is kept, they would keep the image or prompt.
+
+    What an engine failed with keeps its own, which tell where.
+    """
+    error.__traceback__ = None
+    if not isinstance(error, EngineError):
+        cause = error.__cause__ or error.__context__
+        while cause is not None and cause.__traceback__ is not None:
+            cause.__traceback__ = None
+            cause = cause.__cause__ or cause.__context__
+    return error
 
 
 class _Window(Generic[Item, Result]):
@@ -84,7 +98,7 @@ class _Window(Generic[Item, Result]):
         item, _ = self._items.popleft()
         if self._errors == "raise":
             raise error
-        return self._failed(item, error)
+        return self._failed(item, _let_go(error))
 
     def cancel(self) -> None:
         """Take back what was started and will not be waited for."""

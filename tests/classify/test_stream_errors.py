@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 
+import numpy as np
 import pytest
 
+from beside import eventually
 from fastinfer.errors import FastInferError, ImageDecodeError
 
 BAD = b"no image"
@@ -45,6 +49,26 @@ def test_a_failed_result_says_what_failed_and_nothing_else(shared):
     assert str(result).startswith("<bytes, 8 bytes>: ImageDecodeError: ")
     assert result.to_dict()["error"] == {"type": "ImageDecodeError", "message": str(result.error)}
     assert str(pickle.loads(pickle.dumps(result)).error) == str(result.error)
+
+
+async def test_a_failed_result_that_is_kept_keeps_nothing_of_its_image(shared):
+    async def stream(images):
+        return await collect(shared.aclassify_many(images, errors="return"))
+
+    async def thread(images):
+        return list(shared.classify_many(images, errors="return"))
+
+    gc.disable()  # it would find the image in the end, long after its memory was wanted
+    try:
+        for way in (thread, stream):
+            image = np.zeros((4, 4))
+            gone = weakref.ref(image)
+            (result,) = await way([image])
+            del image
+            eventually(lambda gone=gone: gone() is None)  # a thread that decodes lets go a moment later
+            assert isinstance(result.error, ImageDecodeError)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("hole", [0, 4])

@@ -1,12 +1,16 @@
-"""Work that goes on in other threads while something is tested."""
+"""Other threads: work that goes on in them while something is tested, and waiting for what they do."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["beside"]
+__all__ = ["PATIENCE", "beside", "eventually"]
+
+#: Longest wait for anything, in seconds; no test comes near it unless something hangs.
+PATIENCE = 60.0
 
 
 @contextmanager
@@ -27,3 +31,11 @@ def beside(work: Callable[[], object], *, threads: int = 1) -> Iterator[None]:
         over.set()
         for worker in workers:
             worker.join()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.001)

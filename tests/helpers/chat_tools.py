@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 
 import tiny_models as tiny
+from beside import PATIENCE, eventually
 from fastinfer.engines.chat import Generation, Sampling
 from fastinfer.engines.llama.binding import llama
 from fastinfer.engines.llama.chat import LlamaChatConfig, LlamaChatEngine
@@ -19,8 +19,6 @@ END = SPECIAL.index("<|im_end|>")
 TRAINED = 4096
 GREEDY = Sampling(temperature=0.0, repeat_penalty=1.0)
 PLAIN = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.02, repeat_penalty=1.1, repeat_last_n=64)
-#: Longest wait for anything; no test comes near it unless something hangs.
-PATIENCE = 60.0
 
 
 def write_chat_model(path, *, layers=2):
@@ -182,14 +180,6 @@ def alone(engine, generations):
     for generation in generations:
         states.append(ask(engine, generation).state)
     return states
-
-
-def eventually(condition):
-    """Wait until something holds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.001)
 
 
 def wait_for_a_place(engine):

@@ -13,6 +13,7 @@ import pytest
 
 import chat_tools as tools
 import fastinfer
+from beside import eventually
 from fastinfer.engines.isolated.chat import IsolatedChatEngine
 from fastinfer.engines.isolated.opener import Opener
 from fastinfer.engines.isolated.supervisor import Patience
@@ -123,7 +124,7 @@ def test_a_reply_that_had_begun_fails_with_a_cause_and_those_that_had_not_are_gi
     first = llm._engine.pid
     with ThreadPoolExecutor(10) as pool:
         waiting = [pool.submit(llm.chat, question, **options) for question in asked]
-        tools.eventually(lambda: llm.metrics()["llamacpp:requests_deferred"] == 10)
+        eventually(lambda: llm.metrics()["llamacpp:requests_deferred"] == 10)
         os.kill(first, signal.SIGKILL)
         for stream in begun:
             with pytest.raises(EngineDeadError, match="SIGKILL") as failed:
@@ -151,7 +152,7 @@ def test_a_reply_that_is_waited_for_whole_is_begun_again(inside, llm, asks):
     expected, before = ways[asks](inside), predicted()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ways[asks], llm)
-        tools.eventually(lambda: predicted() > before + 20)
+        eventually(lambda: predicted() > before + 20)
         os.kill(llm._engine.pid, signal.SIGKILL)
         for reply, other in zip(waiting.result(60), expected, strict=True):
             same(reply, other)

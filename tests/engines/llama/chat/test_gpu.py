@@ -10,12 +10,12 @@ import pytest
 
 import plain_mtmd as plain
 import tiny_models as tiny
+from beside import eventually
 from chat_tools import (
     GREEDY,
     LlamaChatEngine,
     ask,
     config_for,
-    eventually,
     request_for,
     send,
     some_tokens,
