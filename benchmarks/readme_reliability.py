@@ -101,8 +101,19 @@ def fuzzing(result: Result) -> str:
     return f"`{found['command']}`\n\n{table(('target', 'inputs tried', ''), rows)}"
 
 
+def with_one_bad(tried: dict[str, Any]) -> str:
+    """What a call with one bad picture among good ones came to."""
+    kind, _, said = tried["bad_picture"].partition(" ")
+    reason = ""
+    if kind.startswith("error"):
+        reason = f" (`{said.partition(':')[0]}`)" if said else ", without a reason"
+    siblings = f"{tried['siblings_as_alone']} of {tried['siblings']} others as without it"
+    return f"{tried['outcome']}{reason}; {siblings}"
+
+
 def peers(result: Result) -> str:
     shared, left = result("reliability_shared_llama"), result("reliability_cancelled_prompt")
+    pictures = result("reliability_truncated_jpeg")
     two = shared["llama"]["2"]
     crashes = ", ".join(f"{what}: {count}" for what, count in two["outcomes"].items())
     texts = [f"{tried['texts_of_tries_that_ended'].get('right', 0)} of {threads} threads"
@@ -126,12 +137,14 @@ def peers(result: Result) -> str:
             seconds("fastinfer", "slot_taken_after_leaving"),
             f"`{left['command']}`",
         ),
-        (
-            "a truncated JPEG among good pictures",
-            "`lmdeploy.pipeline` 0.18: answered like a good one, without a word",
-            "ImageDecodeError for it alone, siblings as without it",
-            "`python -m benchmarks.reliability.truncated_jpeg --model MODEL` (H200; "
-            "`results/reliability_truncated_jpeg_h200.txt`)",
+        *(
+            (
+                f"one of {pictures['pictures']} pictures in a call is bad: {fault}",
+                f"`lmdeploy.pipeline` {pictures['environment']['versions']['lmdeploy']}: {with_one_bad(theirs)}",
+                with_one_bad(pictures["fastinfer"][fault]),
+                f"`{pictures['command']}`",
+            )
+            for fault, theirs in pictures["lmdeploy"].items()
         ),
     ]
     return table(("case", "peer", "fastinfer", "command"), rows)
