@@ -91,7 +91,7 @@ class Reply:
         logprobs: of each token, reasoning and the one that ends the reply included, where they were asked for.
         seed: reproduces the reply, given the same prompt and options; None where it was cancelled or failed.
         provenance: what ran.
-        error: what went wrong, in results of ``chat_many(..., errors="return")``; else None.
+        error: what went wrong, in results of ``chat_many(..., errors="return")``, without a traceback; else None.
     """
 
     text: str

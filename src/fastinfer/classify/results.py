@@ -46,7 +46,8 @@ class Classification:
         prompt_tokens: tokens of the prompt with the image.
         timings: where the time went; None if the image failed.
         provenance: what ran.
-        error: why the image failed, with ``errors="return"``; None if it did not.
+        error: why the image failed, with ``errors="return"``; None if it did not. It has no traceback, whose frames
+            would keep the image as long as the result is kept.
         prediction_set: the labels that the classifier's calibration cannot rule out at the coverage that was asked for,
             likeliest first; may be empty. None without a calibration for these labels.
         abstained: there is a prediction set, and it does not hold exactly one label: better not to answer.
