@@ -6,10 +6,12 @@ import gc
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import fastinfer
+from beside import eventually
 from fastinfer.engines import watchdog
 from fastinfer.engines.lifeline import Lifeline
 from fastinfer.engines.llama.chat.loop import ChatLoop
@@ -30,7 +32,7 @@ def gate():
 
 
 def hang_once(monkeypatch, kind, name, gate):
-    """Let the next call of a method hang at the gate."""
+    """Let the next call of a method hang at the gate; gives a list that has something in it from then on."""
     original, calls = getattr(kind, name), []
 
     def waits_for_the_gate(self, *arguments):
@@ -40,6 +42,7 @@ def hang_once(monkeypatch, kind, name, gate):
         return original(self, *arguments)
 
     monkeypatch.setattr(kind, name, waits_for_the_gate)
+    return calls
 
 
 def test_a_classifier_that_hangs_tells_all_who_wait_where_and_frees_its_memory_late(monkeypatch, pictures, gate):
@@ -93,6 +96,32 @@ def test_who_waits_for_room_in_the_queue_is_told_too(monkeypatch, babbler, gate)
         replies = llm.chat_many([f"number {number}" for number in range(6)], max_tokens=2, errors="return")
         assert all(isinstance(reply.error, EngineDeadError) for reply in replies)
         gate.set()
+
+
+@pytest.mark.parametrize("kind", ["classifier", "chat"])
+def test_closing_waits_for_a_step_that_hangs_only_as_long_as_a_step_may_take(
+    monkeypatch, pictures, babbler, gate, kind
+):
+    small = {"n_ctx": 512, "n_batch": 512, "n_ubatch": 512}
+    if kind == "classifier":
+        engine = fastinfer.classifier(labels=LABELS, workers=1, n_threads=1, step_timeout=LIMIT)
+        stuck, ask = (ForwardPass, "score"), lambda: engine.classify(pictures[0])
+    else:
+        engine = fastinfer.llm(model=babbler, n_threads=1, step_timeout=LIMIT, **small)
+        stuck, ask = (ChatLoop, "step"), lambda: engine.chat("hello", max_tokens=2)
+    freed = threading.Event()
+    engine._engine._core._free.callback(freed.set)
+    hangs = hang_once(monkeypatch, *stuck, gate)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        eventually(lambda: hangs)
+        begun = time.monotonic()
+        engine.close()
+        assert time.monotonic() - begun < LIMIT + 10
+        assert isinstance(asked.exception(10), EngineDeadError)
+        assert not freed.is_set(), "the native call may still use it"
+        gate.set()
+    assert freed.wait(20)
 
 
 def test_a_slow_step_within_its_time_is_no_hang(monkeypatch, pictures):

@@ -13,10 +13,12 @@ from weakref import WeakSet
 from fastinfer.errors import EngineDeadError
 from fastinfer.interrupts import press_again
 
-__all__ = ["Lifeline", "finish_closing", "outlive"]
+__all__ = ["Lifeline", "finish_closing", "outlive", "wait_for"]
 
 #: Seconds that the interpreter's end waits for a thread that frees an engine.
 _PATIENCE: Final = 20.0
+#: Seconds between looks whether a thread that is waited for hangs, or Ctrl-C was pressed.
+_LOOK: Final = 0.05
 _freeing: Final[WeakSet[threading.Thread]] = WeakSet()
 
 
@@ -26,6 +28,17 @@ def outlive(thread: threading.Thread) -> None:
     llama.cpp calls its log function meanwhile. A thread that the interpreter cuts off in there takes the process along.
     """
     _freeing.add(thread)
+
+
+def wait_for(thread: threading.Thread, hangs: Callable[[], bool]) -> None:
+    """Wait until a thread of an engine has ended, or hangs: no longer than one step may take.
+
+    Args:
+        thread: another than this one.
+        hangs: the watchdog has given its step up.
+    """
+    while thread.is_alive() and not hangs():
+        thread.join(_LOOK)
 
 
 def finish_closing(close: Callable[[], None]) -> None:

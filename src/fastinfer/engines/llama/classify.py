@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from fastinfer.engines.base import EngineDescription, Scores, Task
 from fastinfer.engines.handle import EngineHandle, answer, fail, fail_all, fail_hung, take_batch
-from fastinfer.engines.lifeline import Lifeline, outlive
+from fastinfer.engines.lifeline import Lifeline, outlive, wait_for
 from fastinfer.engines.llama.binding import VERSION
 from fastinfer.engines.llama.classify_config import LlamaClassifyConfig, context_shape, threads_of_workers
 from fastinfer.engines.llama.context import LlamaContext
@@ -173,8 +173,8 @@ class _Core:
         fail_all((request.future for request in waiting), None)
         me = threading.current_thread()
         for thread in self._threads:
-            if thread is not me and thread not in self._hanging:
-                thread.join()
+            if thread is not me:
+                wait_for(thread, partial(self._hanging.__contains__, thread))
         # Not before: where Ctrl-C ends the wait for the threads, the next call frees.
         with Deferral():
             with self._condition:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastinfer.engines.chat import Generation, PlacedImage, Sink, Ticket
 from fastinfer.engines.chat_refusals import check_length, queue_full, queue_too_slow
-from fastinfer.engines.lifeline import Lifeline, finish_closing, outlive
+from fastinfer.engines.lifeline import Lifeline, finish_closing, outlive, wait_for
 from fastinfer.engines.llama.binding import VERSION, llama
 from fastinfer.engines.llama.chat.budget import RowPadding, prompt_budget
 from fastinfer.engines.llama.chat.choosing import ParallelSampling
@@ -344,6 +344,7 @@ class _Core:
             self._frees_itself = not self._freed
             outlive(self._thread)
             return
+        wait_for(self._thread, lambda: self._life.hangs)
         with Deferral(), self._condition:
             if self._life.hangs and not self._has_ended:
                 self._frees_itself = not self._freed
