@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _thread
+import gc
+import itertools
 import signal
 import sys
 import threading
@@ -13,7 +15,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 import pytest
 
 from fastinfer.chat.delivery import Events
-from fastinfer.interrupts import Answer, Deferral, answer_of, heeded, press_again, slices, submitted
+from fastinfer.interrupts import Answer, Deferral, answer_of, heeded, press_again, slices, submitted, undisturbed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
 
@@ -48,6 +50,42 @@ def test_a_deferral_within_another_leaves_to_it_what_was_pressed():
             press()
         done.append("outer")
     assert done == ["outer"]
+
+
+def test_a_finaliser_that_defers_while_python_is_about_to_call_a_handler_leaves_that_handler_alive():
+    taken = []
+
+    class Cyclic:
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            with Deferral():
+                pass
+            taken.append([taken.append, taken.extend])  # whatever the memory of a freed handler would be used for
+
+    def pressed_in_a_new_frame():
+        # Python makes an object of the frame for the handler, and the garbage collector runs for that.
+        gc.set_threshold(1)
+        press()
+        gc.set_threshold(*usual)
+
+    usual, heard = gc.get_threshold(), 0
+    try:
+        for _ in range(500):
+            try:
+                with Deferral():
+                    gc.disable()
+                    Cyclic()
+                    gc.enable()
+                    pressed_in_a_new_frame()
+            except KeyboardInterrupt:
+                heard += 1
+    finally:
+        gc.enable()
+        gc.set_threshold(*usual)
+    assert heard == 500
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_where_a_deferral_is_lifted_it_comes_at_once_also_within_another():
@@ -139,6 +177,45 @@ def test_what_comes_just_before_a_wait_ends_it_all_the_same(wait, left):
         wait(left)
     assert not rescue.finished.is_set()
     rescue.cancel()
+
+
+def test_a_finaliser_does_its_work_once_and_ctrl_c_comes_a_moment_later_whenever_it_was_pressed():
+    for moment in itertools.count():
+        done, passed = [], []
+
+        def at_the_moment(frame, event, argument, moment=moment, passed=passed):
+            if passed or frame.f_code is Deferral.__init__.__code__:
+                passed.append(event)
+                if len(passed) == moment + 1 and event in ("call", "line"):
+                    sys.settrace(None)
+                    press()
+            return at_the_moment
+
+        sys.settrace(at_the_moment)
+        try:
+            undisturbed(lambda done=done: done.append("once"))
+        finally:
+            sys.settrace(None)
+        assert done == ["once"]
+        if len(passed) <= moment:
+            assert moment > 10
+            return
+        if passed[-1] in ("call", "line"):
+            with pytest.raises(KeyboardInterrupt):
+                time.sleep(5)
+
+
+def test_what_is_pressed_again_while_something_else_is_finalised_is_pressed_until_it_is_heard():
+    class Slow:
+        def __del__(self):
+            press_again()
+            end = time.monotonic() + 0.1
+            while time.monotonic() < end:
+                pass
+
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        Slow()
+        time.sleep(5)
 
 
 @pytest.mark.parametrize("call", [Future.cancel, Future.done, lambda answer: answer.add_done_callback(print)])

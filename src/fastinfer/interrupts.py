@@ -21,7 +21,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-__all__ = ["Answer", "Deferral", "answer_of", "heeded", "press_again", "slices", "submitted"]
+__all__ = ["Answer", "Deferral", "answer_of", "heeded", "press_again", "slices", "submitted", "undisturbed"]
 
 Result = TypeVar("Result")
 
@@ -29,6 +29,8 @@ Result = TypeVar("Result")
 _SLICE: Final = 0.05
 #: Seconds until an interrupt that was lost is pressed again: whatever lost it is over by then, as a rule.
 _AGAIN: Final = 0.02
+#: Seconds after that in which it is noticed if it is lost once more, as in another finaliser.
+_HEARD: Final = 1.0
 
 
 def _in_main_thread() -> bool:
@@ -61,12 +63,15 @@ class Deferral:
     leaves to that one what was pressed.
     """
 
-    __slots__ = ("_handler", "_outer", "_pressed")
+    __slots__ = ("_handler", "_noting", "_outer", "_pressed")
 
     def __init__(self) -> None:
         #: What Ctrl-C does elsewhere; None where nothing is deferred.
         self._handler: Callable[[int, Any], Any] | None = None
         self._outer: Deferral | None = None
+        #: What Ctrl-C does meanwhile; one object that lives as long. Python holds no reference to a handler that it is
+        #: about to call, and the garbage collector, which may run just then, may find a finaliser with a deferral.
+        self._noting: Callable[[int, Any], None] | None = None
         self._pressed: list[Any] = []
 
     def heed(self) -> None:
@@ -103,7 +108,7 @@ class Deferral:
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, self._note)
+            signal.signal(signal.SIGINT, self._noting)
 
     def _note(self, _: int, frame: Any) -> None:
         self._pressed.append(frame)
@@ -115,7 +120,8 @@ class Deferral:
                 outer = getattr(handler, "__self__", None)
                 self._outer = outer if isinstance(outer, Deferral) else None
                 self._handler = handler if self._outer is None else self._outer._handler
-                signal.signal(signal.SIGINT, self._note)
+                self._noting = self._note
+                signal.signal(signal.SIGINT, self._noting)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,9 +129,11 @@ class Deferral:
             return
         if self._outer is None:
             signal.signal(signal.SIGINT, self._handler)
+            self._noting = None
             self.heed()
         else:
-            signal.signal(signal.SIGINT, self._outer._note)
+            signal.signal(signal.SIGINT, self._outer._noting)
+            self._noting = None
             self._outer._pressed += self._pressed
 
 
@@ -207,20 +215,11 @@ def heeded() -> Iterator[None]:
     if not _in_main_thread():
         yield
         return
-    before, lost = sys.unraisablehook, _Lost()
-
-    def hook(unraisable: Any) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            lost.note()
-        else:
-            before(unraisable)
-
-    sys.unraisablehook = hook
+    lost = _Lost()
     try:
-        yield
+        with lost.noticed():
+            yield
     finally:
-        if sys.unraisablehook is hook:
-            sys.unraisablehook = before
         if lost.take():
             raise KeyboardInterrupt
 
@@ -228,6 +227,18 @@ def heeded() -> Iterator[None]:
 def press_again() -> None:
     """For where KeyboardInterrupt was caught and cannot be raised: Ctrl-C is pressed again a moment later."""
     _Lost().note()
+
+
+def undisturbed(work: Callable[[], object]) -> None:
+    """For a finaliser: do work that takes no time once, and to its end; Ctrl-C has its effect a moment later."""
+    left = [work]
+    try:
+        with Deferral():
+            left.pop()()
+    except KeyboardInterrupt:
+        for work in left:  # it came before the deferral
+            work()
+        press_again()
 
 
 class _Lost:
@@ -238,7 +249,8 @@ class _Lost:
 
     def note(self) -> None:
         self._there.append(None)
-        threading.Thread(target=self._press, name="fastinfer-interrupt", daemon=True).start()
+        # threading.Thread would wait until it has started, and the interrupt could come just there.
+        _thread.start_new_thread(self._press, ())
 
     def take(self) -> bool:
         try:
@@ -247,12 +259,32 @@ class _Lost:
             return False
         return True
 
+    @contextmanager
+    def noticed(self) -> Iterator[None]:
+        """Note what Python loses within this block."""
+        before = sys.unraisablehook
+
+        def hook(unraisable: Any) -> None:
+            if issubclass(unraisable.exc_type, KeyboardInterrupt):
+                self.note()
+            else:
+                before(unraisable)
+
+        sys.unraisablehook = hook
+        try:
+            yield
+        finally:
+            if sys.unraisablehook is hook:
+                sys.unraisablehook = before
+
     def _press(self) -> None:
         time.sleep(_AGAIN)
         if not self.take():
             return
         main = threading.main_thread().ident
-        if sys.platform == "win32" or main is None:
-            _thread.interrupt_main()
-        else:
-            signal.pthread_kill(main, signal.SIGINT)  # wakes it, too, from what it waits for
+        with self.noticed():
+            if sys.platform == "win32" or main is None:
+                _thread.interrupt_main()
+            else:
+                signal.pthread_kill(main, signal.SIGINT)  # wakes it, too, from what it waits for
+            time.sleep(_HEARD)

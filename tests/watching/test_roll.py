@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gc
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fastinfer.errors import FastInferError, ModelNotFoundError
+from fastinfer.watching import roll
 from fastinfer.watching.roll import named, watched
 from forks import forks
 
@@ -51,6 +55,26 @@ def test_closing_frees_the_name(open_chat: Callable[..., Any]):
         chat.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
+def test_ctrl_c_while_a_dropped_engine_is_struck_off_is_not_lost_and_counts_nothing_twice(open_chat, monkeypatch):
+    chat = open_chat(alias="struck off")
+    chat.chat("hello", max_tokens=2)
+    real = roll.absorb
+
+    def pressed(*tallies):
+        monkeypatch.setattr(roll, "absorb", real)
+        signal.raise_signal(signal.SIGINT)
+        return real(*tallies)
+
+    monkeypatch.setattr(roll, "absorb", pressed)
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  it comes a moment later
+        del chat
+        gc.collect()
+        time.sleep(5)
+    assert "struck off" not in aliases()
+    assert watched()[1]["struck off", "chat"].finished == 1
+
+
 def test_an_engine_that_is_dropped_frees_its_name(open_chat: Callable[..., Any]):
     chat = open_chat(alias="dropped")
     assert "dropped" in aliases()
@@ -74,6 +98,7 @@ def test_a_forked_child_has_no_engines_and_all_names(run_python: Callable[..., s
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks of a process with threads
 import fastinfer
+from fastinfer.watching import roll
 from fastinfer.watching.roll import named, watched
 classifier = fastinfer.classifier(alias="parent's", workers=1)
 child = os.fork()

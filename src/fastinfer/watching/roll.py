@@ -9,10 +9,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Union
 
 from fastinfer.engines.tally import absorb
 from fastinfer.errors import FastInferError
+from fastinfer.interrupts import undisturbed
 from fastinfer.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ def enrol(owner: object, engine: Watched) -> Callable[[], object]:
     _roll.enter(engine)
     ran = engine.provenance
     _log.info("%s: opened, %s on %s, %s.", engine.alias, ran.model, ran.device, ran.engine)
-    retire = weakref.finalize(owner, _roll.retire, engine)
+    retire = weakref.finalize(owner, undisturbed, partial(_roll.retire, engine))
     retire.atexit = False
     return retire
 

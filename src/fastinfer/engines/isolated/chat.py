@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -40,6 +41,7 @@ from fastinfer.errors import (
     RequestCancelledError,
     RequestTimeoutError,
 )
+from fastinfer.interrupts import undisturbed
 from fastinfer.provenance import Adjustment
 
 __all__ = ["IsolatedChatEngine"]
@@ -203,7 +205,7 @@ class _Pictures:
         self.text, self.key = np.ascontiguousarray(text, np.int32), key
         self._places: list[dict[str, Any]] = []
         offsets: list[int] = []
-        weakref.finalize(self, _give_all, arena, offsets).atexit = False
+        weakref.finalize(self, undisturbed, partial(_give_all, arena, offsets)).atexit = False
         for image in images:
             offset = arena.take(image.pixels.nbytes, always=True)
             if offset is None:
