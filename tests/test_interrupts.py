@@ -288,6 +288,23 @@ def test_other_errors_of_finalisers_are_reported_as_before(monkeypatch):
     assert sys.unraisablehook is hook
 
 
+def test_blocks_that_overlap_listen_no_longer_than_they_last(monkeypatch):
+    class Losing:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type))
+    first, second = heeded(), heeded()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    Losing()
+    time.sleep(0.2)  # it would be pressed again within that
+    assert reported == [KeyboardInterrupt]
+
+
 def test_what_nobody_can_be_told_is_pressed_again():
     press_again()
     with pytest.raises(KeyboardInterrupt):

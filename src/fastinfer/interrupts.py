@@ -262,10 +262,10 @@ class _Lost:
     @contextmanager
     def noticed(self) -> Iterator[None]:
         """Note what Python loses within this block."""
-        before = sys.unraisablehook
+        before, over = sys.unraisablehook, False
 
         def hook(unraisable: Any) -> None:
-            if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            if not over and issubclass(unraisable.exc_type, KeyboardInterrupt):
                 self.note()
             else:
                 before(unraisable)
@@ -274,6 +274,8 @@ class _Lost:
         try:
             yield
         finally:
+            # Blocks of other threads may overlap this one, and put this hook back when they end.
+            over = True
             if sys.unraisablehook is hook:
                 sys.unraisablehook = before
 
