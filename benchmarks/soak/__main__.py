@@ -65,7 +65,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--most", type=float, default=1.0, help="percent an hour that memory may grow")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.classify_set = parameters(given.classify_set)
+    return given
 
 
 @contextmanager
@@ -78,8 +80,8 @@ def engines(a: argparse.Namespace) -> Iterator[tuple[Any, Any]]:
         apart["n_threads"] = a.threads
     with ExitStack() as stack:
         labels = list(pictures.LABELS[0])
-        own = parameters(a.classify_set)
-        classifier = fastinfer.classifier(a.classify, model=a.classify_model, labels=labels, **apart, **own)
+        own = {**apart, **a.classify_set}
+        classifier = fastinfer.classifier(a.classify, model=a.classify_model, labels=labels, **own)
         stack.callback(classifier.close)
         llm = fastinfer.llm(a.chat, model=a.chat_model, **spoken, **apart)
         stack.callback(llm.close)
@@ -152,7 +154,7 @@ def soak(a: argparse.Namespace) -> dict[str, Any]:
         **figures,
         "settings": {
             "minutes": a.minutes,
-            "classify_set": parameters(a.classify_set),
+            "classify_set": a.classify_set,
             "tolerance": tolerance,
             "gap": a.gap,
             "callers": len(ways),

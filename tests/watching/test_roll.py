@@ -98,7 +98,6 @@ def test_a_forked_child_has_no_engines_and_all_names(run_python: Callable[..., s
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks of a process with threads
 import fastinfer
-from fastinfer.watching import roll
 from fastinfer.watching.roll import named, watched
 classifier = fastinfer.classifier(alias="parent's", workers=1)
 child = os.fork()
